@@ -1,0 +1,68 @@
+//! The ports between whatever runs a guest and whatever keeps its output: the engine and, later,
+//! container links write to an [`OutputSink`] and read from an [`InputSource`] without knowing journals.
+
+use super::event::{LogLevel, OutputStream, Progress};
+use bytes::Bytes;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+/// Takes what a guest says. Never blocks and never fails: keeping bounds is the sink's affair.
+pub trait OutputSink: Send + Sync + 'static {
+    /// The guest wrote these bytes.
+    fn write(&self, stream: OutputStream, data: Bytes);
+    /// The guest sent a log line.
+    fn log(&self, level: LogLevel, message: String);
+    /// The guest told its progress.
+    fn progress(&self, progress: Progress);
+}
+
+/// Gives a guest its standard input.
+pub trait InputSource: Send + Sync + 'static {
+    /// Up to `max` bytes if there are any now.
+    fn read(&self, max: usize) -> InputRead;
+    /// Ready when `read` would not answer [`InputRead::Pending`]; otherwise wakes the task when that changes.
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// An answer of [`InputSource::read`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InputRead {
+    /// At least one byte.
+    Data(Bytes),
+    /// No more will come.
+    Eof,
+    /// Nothing yet.
+    Pending,
+}
+
+/// What a run has consumed so far. The runner counts up, so that even a run that is cut off in the
+/// middle, its future dropped, leaves its figures behind.
+#[derive(Debug, Default)]
+pub struct Meter {
+    peak_memory: AtomicU64,
+    fuel: AtomicU64,
+    host_calls: AtomicU64,
+}
+
+impl Meter {
+    /// Notes a memory size; the highest one counts.
+    pub fn memory(&self, bytes: u64) {
+        self.peak_memory.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// Sets the fuel consumed.
+    pub fn fuel(&self, fuel: u64) {
+        self.fuel.store(fuel, Ordering::Relaxed);
+    }
+
+    /// Counts one host call and says how many there were before it.
+    pub fn host_call(&self) -> u64 {
+        self.host_calls.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Highest memory, fuel, host calls.
+    pub fn read(&self) -> (u64, u64, u64) {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (get(&self.peak_memory), get(&self.fuel), get(&self.host_calls))
+    }
+}

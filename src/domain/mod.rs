@@ -1,0 +1,11 @@
+//! Plain data that every room of the house shares: ids, limits, executions, events, tools.
+//!
+//! Nothing here knows gRPC, Docker or WebAssembly, and nothing here does I/O.
+
+pub mod event;
+pub mod execution;
+pub mod id;
+pub mod io;
+pub mod limits;
+pub mod manifest;
+pub mod time;

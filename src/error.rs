@@ -1,0 +1,286 @@
+//! The one error of the domain. Data lives in the variants; `rpc::status` alone turns it into a gRPC status.
+
+use crate::domain::id::{ExecutionId, RequestId};
+use std::time::Duration;
+
+/// Result with the domain's error.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, with what a caller needs to do better.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field of the request is missing or out of range.
+    #[error("invalid request: {}", violations_text(.0))]
+    InvalidArgument(Vec<Violation>),
+    /// Parameters do not satisfy the tool's input schema.
+    #[error("parameters of tool {tool:?} are not valid: {}", violations_text(.violations))]
+    ParametersInvalid {
+        /// The tool.
+        tool: String,
+        /// One per problem.
+        violations: Vec<Violation>,
+    },
+    /// A manifest that cannot be used.
+    #[error("manifest of tool {tool:?} is not valid: {}", violations_text(.violations))]
+    ManifestInvalid {
+        /// The tool.
+        tool: String,
+        /// One per problem.
+        violations: Vec<Violation>,
+    },
+    /// A module that cannot be compiled or does not fit the tool protocol.
+    #[error("module of tool {tool:?} was refused: {problem}")]
+    ModuleInvalid {
+        /// The tool.
+        tool: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// No such tool.
+    #[error("there is no tool {name:?}; ListTools shows what there is")]
+    ToolNotFound {
+        /// The name asked for.
+        name: String,
+    },
+    /// The tool exists but cannot run.
+    #[error("tool {name:?} cannot run: {problem}")]
+    ToolBroken {
+        /// The tool.
+        name: String,
+        /// Why.
+        problem: String,
+    },
+    /// The tools directory cannot be written.
+    #[error("the tools directory cannot be written: {problem}")]
+    ToolsReadOnly {
+        /// Why.
+        problem: String,
+    },
+    /// No such execution, or its retention has passed.
+    #[error("there is no execution {id}: it never existed or its retention has passed")]
+    ExecutionNotFound {
+        /// The id asked for.
+        id: ExecutionId,
+    },
+    /// The execution is over, and what was asked needs a live one.
+    #[error("execution {id} is over")]
+    ExecutionOver {
+        /// The execution.
+        id: ExecutionId,
+    },
+    /// What was asked needs a process, or a terminal, and the execution has none.
+    #[error("execution {id} has no {needs}")]
+    NotSupported {
+        /// The execution.
+        id: ExecutionId,
+        /// What it lacks: "process" or "terminal".
+        needs: &'static str,
+    },
+    /// The request id was used before for something else.
+    #[error("request_id {request_id} was used before for a different call (execution {execution}); use a fresh UUID for a new call")]
+    RequestIdReused {
+        /// The request id.
+        request_id: RequestId,
+        /// What it started first.
+        execution: ExecutionId,
+    },
+    /// All slots are taken and the queue is full.
+    #[error("{scope} is at its limit of {limit} and its queue is full; try again in {}", humantime::format_duration(*.retry_after))]
+    Overloaded {
+        /// What is full: "the server" or "tool NAME".
+        scope: String,
+        /// Running plus queued.
+        limit: u64,
+        /// When a retry makes sense.
+        retry_after: Duration,
+    },
+    /// A write to standard input leaves a gap.
+    #[error("standard input of execution {id} stands at offset {expected}, the write begins at {offset}; resume from {expected}")]
+    StdinGap {
+        /// The execution.
+        id: ExecutionId,
+        /// The offset the write carried.
+        offset: u64,
+        /// Where to resume.
+        expected: u64,
+    },
+    /// Standard input is closed.
+    #[error("standard input of execution {id} is closed")]
+    StdinClosed {
+        /// The execution.
+        id: ExecutionId,
+    },
+    /// The guest does not read and the buffer is full.
+    #[error("standard input of execution {id} is full: {capacity} bytes wait for the guest to read them")]
+    StdinFull {
+        /// The execution.
+        id: ExecutionId,
+        /// Size of the buffer.
+        capacity: u64,
+    },
+    /// A sequence beyond the end of a finished journal.
+    #[error("the journal of execution {id} ends at sequence {last}; {from} is beyond it")]
+    SequenceOutOfRange {
+        /// The execution.
+        id: ExecutionId,
+        /// The sequence asked for.
+        from: u64,
+        /// The last one there is.
+        last: u64,
+    },
+    /// The caller ended the call, and so the run.
+    #[error("the call was cancelled, and execution {id} with it")]
+    CallCancelled {
+        /// The execution.
+        id: ExecutionId,
+    },
+    /// The caller's deadline passed, and the run was ended.
+    #[error("the call's deadline passed, and execution {id} was cancelled; ask for more time, or use ExecuteToolStream, which outlives its caller")]
+    CallDeadline {
+        /// The execution.
+        id: ExecutionId,
+    },
+    /// No or wrong credentials.
+    #[error("not authenticated: {problem}")]
+    Unauthenticated {
+        /// What is missing or wrong.
+        problem: &'static str,
+    },
+    /// The principal may not do this.
+    #[error("{principal} may not call {method}: it needs {permission}")]
+    PermissionDenied {
+        /// Who.
+        principal: String,
+        /// What.
+        method: String,
+        /// What is missing.
+        permission: &'static str,
+    },
+    /// The server is going down.
+    #[error("the server is shutting down and takes no new work; try again, on another server or later")]
+    ShuttingDown,
+    /// The store cannot take or give what is needed.
+    #[error("the store is not available: {problem}")]
+    StoreUnavailable {
+        /// Why and what to do.
+        problem: String,
+    },
+    /// A part of the contract this build does not have.
+    #[error("{feature} is not part of this build")]
+    Unimplemented {
+        /// The feature.
+        feature: &'static str,
+    },
+    /// A fault of the server.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// One problem of one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The field: a path such as `call.tool`, or a JSON pointer below one, such as `call.parameters/items/0`.
+    pub field: String,
+    /// What was expected.
+    pub description: String,
+}
+
+impl Violation {
+    /// A problem of a field.
+    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Violation { field: field.into(), description: description.into() }
+    }
+}
+
+impl Error {
+    /// One invalid field.
+    pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Error::InvalidArgument(vec![Violation::new(field, description)])
+    }
+
+    /// The stable name of the reason; each has a page under `docs/errors/`.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Error::InvalidArgument(_) => Reason::InvalidArgument,
+            Error::ParametersInvalid { .. } => Reason::ParametersInvalid,
+            Error::ManifestInvalid { .. } => Reason::ManifestInvalid,
+            Error::ModuleInvalid { .. } => Reason::ModuleInvalid,
+            Error::ToolNotFound { .. } => Reason::ToolNotFound,
+            Error::ToolBroken { .. } => Reason::ToolBroken,
+            Error::ToolsReadOnly { .. } => Reason::ToolsReadOnly,
+            Error::ExecutionNotFound { .. } => Reason::ExecutionNotFound,
+            Error::ExecutionOver { .. } => Reason::ExecutionOver,
+            Error::NotSupported { .. } => Reason::NotSupported,
+            Error::RequestIdReused { .. } => Reason::RequestIdReused,
+            Error::Overloaded { .. } => Reason::Overloaded,
+            Error::StdinGap { .. } => Reason::StdinGap,
+            Error::StdinClosed { .. } => Reason::StdinClosed,
+            Error::StdinFull { .. } => Reason::StdinFull,
+            Error::SequenceOutOfRange { .. } => Reason::SequenceOutOfRange,
+            Error::CallCancelled { .. } => Reason::CallCancelled,
+            Error::CallDeadline { .. } => Reason::CallDeadline,
+            Error::Unauthenticated { .. } => Reason::Unauthenticated,
+            Error::PermissionDenied { .. } => Reason::PermissionDenied,
+            Error::ShuttingDown => Reason::ShuttingDown,
+            Error::StoreUnavailable { .. } => Reason::StoreUnavailable,
+            Error::Unimplemented { .. } => Reason::Unimplemented,
+            Error::Internal(_) => Reason::Internal,
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($variant:ident = $name:literal),* $(,)?) => {
+        /// Stable reasons, as in `google.rpc.ErrorInfo.reason`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(missing_docs)] // each reason has a page under docs/errors
+        pub enum Reason { $($variant),* }
+
+        impl Reason {
+            /// All reasons.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant),*];
+
+            /// The name on the wire.
+            pub fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name),* }
+            }
+        }
+    };
+}
+
+reasons! {
+    InvalidArgument = "INVALID_ARGUMENT",
+    ParametersInvalid = "PARAMETERS_INVALID",
+    ManifestInvalid = "MANIFEST_INVALID",
+    ModuleInvalid = "MODULE_INVALID",
+    ToolNotFound = "TOOL_NOT_FOUND",
+    ToolBroken = "TOOL_BROKEN",
+    ToolsReadOnly = "TOOLS_READ_ONLY",
+    ExecutionNotFound = "EXECUTION_NOT_FOUND",
+    ExecutionOver = "EXECUTION_OVER",
+    NotSupported = "NOT_SUPPORTED",
+    RequestIdReused = "REQUEST_ID_REUSED",
+    Overloaded = "OVERLOADED",
+    StdinGap = "STDIN_GAP",
+    StdinClosed = "STDIN_CLOSED",
+    StdinFull = "STDIN_FULL",
+    SequenceOutOfRange = "SEQUENCE_OUT_OF_RANGE",
+    CallCancelled = "CALL_CANCELLED",
+    CallDeadline = "CALL_DEADLINE",
+    Unauthenticated = "UNAUTHENTICATED",
+    PermissionDenied = "PERMISSION_DENIED",
+    ShuttingDown = "SHUTTING_DOWN",
+    StoreUnavailable = "STORE_UNAVAILABLE",
+    Unimplemented = "UNIMPLEMENTED",
+    Internal = "INTERNAL",
+}
+
+fn violations_text(violations: &[Violation]) -> String {
+    const SHOWN: usize = 3;
+    let mut text =
+        violations.iter().take(SHOWN).map(|v| format!("{}: {}", v.field, v.description)).collect::<Vec<_>>().join("; ");
+    if violations.len() > SHOWN {
+        text.push_str(&format!("; and {} more", violations.len() - SHOWN));
+    }
+    text
+}
