@@ -77,12 +77,12 @@ pub enum Error {
         needs: &'static str,
     },
     /// The request id was used before for something else.
-    #[error("request_id {request_id} was used before for a different call (execution {execution}); use a fresh UUID for a new call")]
+    #[error("request_id {request_id} was used before for {first}; use a fresh UUID for a new call")]
     RequestIdReused {
         /// The request id.
         request_id: RequestId,
-        /// What it started first.
-        execution: ExecutionId,
+        /// What it was used for first.
+        first: String,
     },
     /// All slots are taken and the queue is full.
     #[error("{scope} is at its limit of {limit} and its queue is full; try again in {}", humantime::format_duration(*.retry_after))]
@@ -127,18 +127,6 @@ pub enum Error {
         from: u64,
         /// The last one there is.
         last: u64,
-    },
-    /// The caller ended the call, and so the run.
-    #[error("the call was cancelled, and execution {id} with it")]
-    CallCancelled {
-        /// The execution.
-        id: ExecutionId,
-    },
-    /// The caller's deadline passed, and the run was ended.
-    #[error("the call's deadline passed, and execution {id} was cancelled; ask for more time, or use ExecuteToolStream, which outlives its caller")]
-    CallDeadline {
-        /// The execution.
-        id: ExecutionId,
     },
     /// No or wrong credentials.
     #[error("not authenticated: {problem}")]
@@ -217,8 +205,6 @@ impl Error {
             Error::StdinClosed { .. } => Reason::StdinClosed,
             Error::StdinFull { .. } => Reason::StdinFull,
             Error::SequenceOutOfRange { .. } => Reason::SequenceOutOfRange,
-            Error::CallCancelled { .. } => Reason::CallCancelled,
-            Error::CallDeadline { .. } => Reason::CallDeadline,
             Error::Unauthenticated { .. } => Reason::Unauthenticated,
             Error::PermissionDenied { .. } => Reason::PermissionDenied,
             Error::ShuttingDown => Reason::ShuttingDown,
@@ -265,8 +251,6 @@ reasons! {
     StdinClosed = "STDIN_CLOSED",
     StdinFull = "STDIN_FULL",
     SequenceOutOfRange = "SEQUENCE_OUT_OF_RANGE",
-    CallCancelled = "CALL_CANCELLED",
-    CallDeadline = "CALL_DEADLINE",
     Unauthenticated = "UNAUTHENTICATED",
     PermissionDenied = "PERMISSION_DENIED",
     ShuttingDown = "SHUTTING_DOWN",

@@ -3,10 +3,11 @@
 use super::execution::{ExecutionState, Outcome};
 use super::time::Timestamp;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// One numbered event. Cheap to clone: data is shared.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Position in the journal, from 1, without gaps (see [`EventKind::Truncated`]).
     pub sequence: u64,
@@ -17,7 +18,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum EventKind {
     /// The guest began to run; the process id is 0 for WASM.
     Started {
@@ -54,7 +55,7 @@ pub enum EventKind {
 }
 
 /// The output streams of a guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OutputStream {
     /// Standard output.
     Stdout,
@@ -63,7 +64,7 @@ pub enum OutputStream {
 }
 
 /// Importance of a guest's log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogLevel {
     /// The finest detail.
     Trace,
@@ -78,7 +79,7 @@ pub enum LogLevel {
 }
 
 /// Progress of a long run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// What is being done.
     pub message: String,
@@ -86,21 +87,20 @@ pub struct Progress {
     pub current: f64,
     /// What `current` reaches at the end; 0 when unknown.
     pub total: f64,
-    /// Structured detail.
-    pub detail: Option<serde_json::Value>,
+    /// Structured detail, as JSON text.
+    pub detail: Option<String>,
 }
 
-/// What a run of dropped events held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A gap: events that were dropped, or that a reader missed. The event that carries it has the
+/// sequence of the last one it stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Truncated {
-    /// Sequence of the first event dropped.
+    /// Sequence of the first event in the gap.
     pub first_sequence: u64,
-    /// Bytes of standard output among them.
-    pub stdout_bytes: u64,
-    /// Bytes of standard error among them.
-    pub stderr_bytes: u64,
-    /// Log and progress events among them.
-    pub other_events: u64,
+    /// Offset at which standard output goes on after the gap.
+    pub stdout_offset: u64,
+    /// Offset at which standard error goes on after the gap.
+    pub stderr_offset: u64,
 }
 
 impl EventKind {
@@ -113,7 +113,7 @@ impl EventKind {
                 EventKind::Output { data, .. } => data.len() as u64,
                 EventKind::Log { message, .. } => message.len() as u64,
                 EventKind::Progress(progress) => {
-                    progress.message.len() as u64 + progress.detail.as_ref().map_or(0, |d| d.to_string().len() as u64)
+                    progress.message.len() as u64 + progress.detail.as_ref().map_or(0, |detail| detail.len() as u64)
                 }
                 EventKind::Started { .. } | EventKind::Truncated(_) | EventKind::Finished { .. } => 0,
             }

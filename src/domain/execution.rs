@@ -3,12 +3,13 @@
 use super::id::{ExecutionId, RequestId};
 use super::limits::Limits;
 use super::time::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Where an execution stands. Every state after `Running` is final.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ExecutionState {
     /// Accepted, waiting for a slot.
     Queued,
@@ -63,7 +64,7 @@ impl ExecutionState {
 }
 
 /// Why an execution ended, with what belongs to each reason.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Exit {
     /// The program returned or exited.
     Exited {
@@ -126,7 +127,7 @@ impl Exit {
 }
 
 /// A WASM trap.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trap {
     /// Stable short name, such as `unreachable`.
     pub code: String,
@@ -137,7 +138,7 @@ pub struct Trap {
 }
 
 /// One way in which output misses its schema.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputViolation {
     /// JSON pointer into the output.
     pub pointer: String,
@@ -146,7 +147,7 @@ pub struct OutputViolation {
 }
 
 /// How an execution ended. Set once, never changed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Why.
     pub exit: Exit,
@@ -157,7 +158,7 @@ pub struct Outcome {
 }
 
 /// What an execution consumed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// From acceptance to the start of the guest.
     pub queue_time: Duration,
@@ -180,7 +181,7 @@ pub struct Usage {
 }
 
 /// What is being run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Subject {
     /// A tool.
     Tool {

@@ -1,9 +1,10 @@
 //! What one execution may use, and how the say of server, manifest and call becomes one set of numbers.
 
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// The limits in force for one execution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Wall-clock time from the start of the guest to its forced end.
     pub wall_time: Duration,

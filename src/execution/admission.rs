@@ -1,0 +1,167 @@
+//! Who may run now, who waits, and who is turned away at once.
+
+use crate::error::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The slots of the server and its queue.
+pub struct Admission {
+    server: Lane,
+    queued: Arc<AtomicUsize>,
+    max_queued: usize,
+    /// Smoothed run time in microseconds, for an honest guess of when a retry makes sense.
+    typical_run: AtomicU64,
+}
+
+/// A bounded number of slots: the server's, or one tool's. Cheap to clone.
+#[derive(Clone)]
+pub struct Lane {
+    slots: Arc<Semaphore>,
+    size: u32,
+    name: Arc<str>,
+}
+
+impl Lane {
+    /// A lane of `size` slots; `name` is how errors call it, such as `tool "echo"`.
+    pub fn new(name: impl Into<Arc<str>>, size: u32) -> Self {
+        Lane { slots: Arc::new(Semaphore::new(size as usize)), size, name: name.into() }
+    }
+
+    /// How many slots it has.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+}
+
+/// A place: slots taken at once, or a seat in the queue.
+pub enum Place {
+    /// May run now.
+    Slot(Slot),
+    /// Waits; `Seat::slot` gives the slot.
+    Seat(Seat),
+}
+
+/// The right to run; returns its slots when dropped.
+pub struct Slot {
+    _lane: OwnedSemaphorePermit,
+    _server: OwnedSemaphorePermit,
+}
+
+/// A seat in the queue; gives it up when dropped.
+pub struct Seat {
+    lane: Lane,
+    server: Lane,
+    _counted: Counted,
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Admission {
+    /// Slots for `max_running` executions and a queue of `max_queued`.
+    pub fn new(max_running: u32, max_queued: usize) -> Self {
+        Admission {
+            server: Lane::new("the server", max_running),
+            queued: Arc::new(AtomicUsize::new(0)),
+            max_queued,
+            typical_run: AtomicU64::new(0),
+        }
+    }
+
+    /// A slot, or a seat, or at once [`Error::Overloaded`].
+    pub fn enter(&self, lane: &Lane) -> Result<Place> {
+        // The lane first: a run that waits for its tool must not hold a slot of the server.
+        let full = match lane.slots.clone().try_acquire_owned() {
+            Err(_) => lane,
+            Ok(lane_permit) => match self.server.slots.clone().try_acquire_owned() {
+                Ok(server_permit) => return Ok(Place::Slot(Slot { _lane: lane_permit, _server: server_permit })),
+                Err(_) => &self.server,
+            },
+        };
+        let counted = Counted(self.queued.clone());
+        if self.queued.fetch_add(1, Ordering::Relaxed) >= self.max_queued {
+            return Err(Error::Overloaded {
+                scope: full.name.to_string(),
+                limit: u64::from(full.size),
+                retry_after: self.retry_after(full.size),
+            });
+        }
+        Ok(Place::Seat(Seat { lane: lane.clone(), server: self.server.clone(), _counted: counted }))
+    }
+
+    /// Learns how long runs take.
+    pub fn ran(&self, time: Duration) {
+        let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 16);
+        let old = self.typical_run.load(Ordering::Relaxed);
+        // A lost update costs nothing: it is an average.
+        self.typical_run.store(old - old / 8 + time / 8, Ordering::Relaxed);
+    }
+
+    /// Executions in the queue.
+    pub fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Executions that hold a slot of the server.
+    pub fn running(&self) -> usize {
+        self.server.size as usize - self.server.slots.available_permits()
+    }
+
+    fn retry_after(&self, slots: u32) -> Duration {
+        let queue = self.max_queued as u64 + 1;
+        let drain = self.typical_run.load(Ordering::Relaxed).saturating_mul(queue) / u64::from(slots.max(1));
+        Duration::from_micros(drain).clamp(Duration::from_millis(100), Duration::from_secs(30))
+    }
+}
+
+impl Seat {
+    /// Waits, first come, first served.
+    pub async fn slot(self) -> Result<Slot> {
+        let closed = |_| Error::ShuttingDown;
+        let lane = self.lane.slots.clone().acquire_owned().await.map_err(closed)?;
+        let server = self.server.slots.clone().acquire_owned().await.map_err(closed)?;
+        Ok(Slot { _lane: lane, _server: server })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn slots_then_seats_then_overloaded_at_once() {
+        let admission = Admission::new(8, 1);
+        let lane = Lane::new("tool \"t\"", 1);
+        let Ok(Place::Slot(slot)) = admission.enter(&lane) else { panic!("the first gets a slot") };
+        let Ok(Place::Seat(seat)) = admission.enter(&lane) else { panic!("the second gets a seat") };
+        assert_eq!((admission.running(), admission.queued()), (1, 1));
+        match admission.enter(&lane) {
+            Err(Error::Overloaded { scope, limit: 1, retry_after }) => {
+                assert_eq!(scope, "tool \"t\"");
+                assert!(retry_after >= Duration::from_millis(100));
+            }
+            _ => panic!("the third is turned away"),
+        }
+        drop(slot);
+        let slot = seat.slot().await.unwrap();
+        assert_eq!((admission.running(), admission.queued()), (1, 0));
+        drop(slot);
+        assert_eq!(admission.running(), 0);
+    }
+
+    #[test]
+    fn a_full_tool_does_not_hold_slots_of_the_server() {
+        let admission = Admission::new(2, 10);
+        let (busy, free) = (Lane::new("tool \"busy\"", 1), Lane::new("tool \"free\"", 1));
+        let _slot = admission.enter(&busy).unwrap();
+        let _seat = admission.enter(&busy).unwrap();
+        assert!(matches!(admission.enter(&free), Ok(Place::Slot(_))));
+    }
+}

@@ -1,0 +1,421 @@
+//! All executions: how they begin, run, end, and are found again.
+
+use super::admission::{Admission, Lane, Place};
+use super::keeper::{self, Keeper};
+use super::live::{Ended, Live};
+use super::recent::Recent;
+use super::stdin::Stdin;
+use crate::domain::execution::{Execution, Exit, Origin, Subject};
+use crate::domain::id::{ExecutionId, RequestId};
+use crate::domain::limits::Limits;
+use crate::domain::time::Timestamp;
+use crate::error::{Error, Result};
+use crate::store::Store;
+use crate::store::executions::{self, Filter, Intent, Retention};
+use bytes::Bytes;
+use dashmap::DashMap;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Bounds of a registry.
+#[derive(Clone, Copy, Debug)]
+pub struct RegistryConfig {
+    /// Executions that run at the same time.
+    pub max_running: u32,
+    /// Executions that wait for a slot.
+    pub max_queued: usize,
+    /// What the store keeps.
+    pub retention: Retention,
+    /// Bytes of ended executions that stay in memory as well.
+    pub memory: u64,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        RegistryConfig {
+            max_running: 1024,
+            max_queued: 1024,
+            retention: Retention {
+                max_count: 100_000,
+                max_age: Duration::from_secs(7 * 24 * 3600),
+                max_bytes: 1 << 30,
+            },
+            memory: 64 << 20,
+        }
+    }
+}
+
+/// Hears of executions; the metrics do.
+pub trait RegistryObserver: Send + Sync + 'static {
+    /// One ended.
+    fn ended(&self, execution: &Execution);
+    /// One was turned away.
+    fn rejected(&self);
+}
+
+/// Hears nothing.
+pub struct NoObserver;
+
+impl RegistryObserver for NoObserver {
+    fn ended(&self, _: &Execution) {}
+    fn rejected(&self) {}
+}
+
+/// What is to be run.
+pub struct Start {
+    /// What it is.
+    pub subject: Subject,
+    /// Who asks.
+    pub principal: Arc<str>,
+    /// The caller's request id, and a fingerprint of what it asks for.
+    pub request: Option<(RequestId, [u8; 32])>,
+    /// The caller's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The limits in force.
+    pub limits: Limits,
+    /// What standard input begins with.
+    pub stdin: Bytes,
+    /// Whether standard input stays open after that.
+    pub stdin_open: bool,
+    /// The slots it takes besides the server's.
+    pub lane: Lane,
+}
+
+/// What became of a start.
+pub enum Begun {
+    /// A new execution, to be driven.
+    New(Run),
+    /// The execution that an earlier call with the same request id started.
+    Existing(Arc<Live>),
+}
+
+/// The registry. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) running: DashMap<ExecutionId, Arc<Live>>,
+    recent: Recent,
+    admission: Admission,
+    pub(super) keeper: Keeper,
+    observer: Arc<dyn RegistryObserver>,
+    closing: AtomicBool,
+    /// Told whenever the last running execution ends.
+    idle: Notify,
+}
+
+impl Registry {
+    /// A registry over a store. Executions that a killed server left unfinished become lost first.
+    pub async fn open(
+        store: Arc<Store>,
+        config: RegistryConfig,
+        observer: Arc<dyn RegistryObserver>,
+    ) -> Result<Registry> {
+        let lost = store.write(|db| executions::recover(db, Timestamp::now())).await?;
+        if lost > 0 {
+            tracing::warn!(executions = lost, "executions were cut off when the server died; they read as LOST");
+        }
+        let shared = Arc::new(Shared {
+            running: DashMap::new(),
+            recent: Recent::new(config.memory),
+            admission: Admission::new(config.max_running, config.max_queued),
+            keeper: Keeper::new(store, config.retention),
+            observer,
+            closing: AtomicBool::new(false),
+            idle: Notify::new(),
+        });
+        tokio::spawn(keeper::run(Arc::downgrade(&shared)));
+        Ok(Registry { shared })
+    }
+
+    /// Admits an execution, or finds the one that the same request id started. With a request id, the
+    /// intent is on disk when this answers.
+    pub async fn begin(&self, start: Start) -> Result<Begun> {
+        let shared = &self.shared;
+        if let Some((request_id, fingerprint)) = &start.request
+            && let Some(known) = self.known(&start.principal, *request_id).await?
+        {
+            return self.existing(*request_id, fingerprint, known).await;
+        }
+        if shared.closing.load(Ordering::Acquire) {
+            return Err(Error::ShuttingDown);
+        }
+        let place = shared.admission.enter(&start.lane).inspect_err(|_| shared.observer.rejected())?;
+        let (request_id, fingerprint) = start.request.unzip();
+        let origin = Origin {
+            id: ExecutionId::new(),
+            subject: start.subject,
+            principal: start.principal,
+            request_id,
+            labels: start.labels,
+            limits: start.limits,
+            created: Timestamp::now(),
+        };
+        let live = Live::new(origin, fingerprint, Stdin::new(start.stdin, start.stdin_open));
+        let id = live.origin().id;
+        shared.running.insert(id, live.clone());
+        shared.keeper.wake();
+        let run = Run { live, place: Some(place), shared: shared.clone(), over: false };
+        if let Some((request_id, fingerprint)) = request_id.zip(fingerprint) {
+            match run.commit_intent(request_id).await {
+                Ok(None) => {}
+                Ok(Some(known)) => {
+                    run.forget();
+                    return self.existing(request_id, &fingerprint, known).await;
+                }
+                Err(error) => {
+                    run.forget();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Begun::New(run))
+    }
+
+    async fn known(&self, principal: &Arc<str>, request_id: RequestId) -> Result<Option<Intent>> {
+        let principal = principal.clone();
+        self.shared.keeper.store().read(move |db| executions::intent(db, &principal, request_id)).await
+    }
+
+    async fn existing(&self, request_id: RequestId, fingerprint: &[u8; 32], known: Intent) -> Result<Begun> {
+        if known.fingerprint != *fingerprint {
+            let first = format!("a different call, execution {}", known.execution);
+            return Err(Error::RequestIdReused { request_id, first });
+        }
+        Ok(Begun::Existing(self.find(known.execution).await?))
+    }
+
+    /// An execution, from memory or from the store.
+    pub async fn find(&self, id: ExecutionId) -> Result<Arc<Live>> {
+        if let Some(live) = self.shared.running.get(&id) {
+            return Ok(live.clone());
+        }
+        if let Some(live) = self.shared.recent.get(id) {
+            return Ok(live);
+        }
+        let found = self
+            .shared
+            .keeper
+            .store()
+            .read(move |db| {
+                let Some(execution) = executions::get(db, id)? else { return Ok(None) };
+                Ok(Some((execution, executions::events(db, id)?)))
+            })
+            .await?;
+        let (execution, events) = found.ok_or(Error::ExecutionNotFound { id })?;
+        Ok(Live::from_store(execution, events))
+    }
+
+    /// Executions that a filter selects, newest first, from the one before `before`.
+    pub async fn list(
+        &self,
+        filter: Filter,
+        before: Option<ExecutionId>,
+        limit: usize,
+    ) -> Result<Vec<Execution>> {
+        // The store answers, so it must know everything, also what began a moment ago.
+        self.shared.flush(Duration::ZERO).await?;
+        let states = filter.states.clone();
+        let mut listed =
+            self.shared.keeper.store().read(move |db| executions::list(db, &filter, before, limit)).await?;
+        for execution in &mut listed {
+            if !execution.state.is_final()
+                && let Ok(live) = self.find(execution.origin.id).await
+            {
+                *execution = live.execution();
+            }
+        }
+        listed.retain(|execution| states.is_empty() || states.contains(&execution.state));
+        Ok(listed)
+    }
+
+    /// Executions that hold a slot, and executions that wait for one.
+    pub fn load(&self) -> (usize, usize) {
+        (self.shared.admission.running(), self.shared.admission.queued())
+    }
+
+    /// Takes no new executions, gives those that run until `grace` has passed, ends the rest, and
+    /// writes everything to the store.
+    pub async fn shut_down(&self, grace: Duration) -> Result<()> {
+        self.shared.closing.store(true, Ordering::Release);
+        if tokio::time::timeout(grace, self.shared.idle()).await.is_err() {
+            let rest: Vec<Arc<Live>> = self.shared.running.iter().map(|entry| entry.value().clone()).collect();
+            tracing::warn!(executions = rest.len(), "the grace period is over; ending what still runs");
+            for live in rest {
+                live.end(Ended {
+                    exit: Exit::ServerShutdown,
+                    message: "the server shut down and its grace period passed; run it again on a live server".into(),
+                });
+            }
+            // Runs end as soon as their future is polled; this bounds one that never is.
+            let _ = tokio::time::timeout(Duration::from_secs(2), self.shared.idle()).await;
+        }
+        self.shared.flush(Duration::ZERO).await
+    }
+}
+
+impl Shared {
+    pub(super) async fn flush(&self, min_age: Duration) -> Result<()> {
+        let now = Timestamp::now();
+        let running = self
+            .running
+            .iter()
+            .filter(|entry| now.since(entry.origin().created) >= min_age)
+            .map(|entry| entry.value().clone())
+            .collect();
+        self.keeper.flush(running).await
+    }
+
+    async fn idle(&self) {
+        let mut told = std::pin::pin!(self.idle.notified());
+        loop {
+            told.as_mut().enable();
+            if self.running.is_empty() {
+                return;
+            }
+            told.as_mut().await;
+            told.set(self.idle.notified());
+        }
+    }
+
+    /// Writes how an execution ended, then shows it.
+    async fn settle_durably(self: Arc<Self>, live: Arc<Live>) -> Result<()> {
+        let kept = self.keeper.now(live.clone()).await;
+        if let Err(error) = &kept {
+            tracing::error!(%error, execution = %live.origin().id, "the end of an execution could not be recorded");
+        }
+        live.journal().publish();
+        self.settle(live);
+        kept
+    }
+
+    /// An execution has ended: from here on it is found among the recent ones.
+    fn settle(&self, live: Arc<Live>) {
+        let execution = live.execution();
+        self.observer.ended(&execution);
+        if let Some(outcome) = &execution.outcome {
+            self.admission.ran(outcome.usage.run_time);
+        }
+        let id = execution.origin.id;
+        self.recent.insert(live.clone());
+        self.running.remove(&id);
+        if !live.is_kept() {
+            self.keeper.later(live);
+        }
+        if self.closing.load(Ordering::Acquire) && self.running.is_empty() {
+            self.idle.notify_waiters();
+        }
+    }
+}
+
+/// The one handle that drives a new execution. Dropping it before its end cancels the execution.
+pub struct Run {
+    live: Arc<Live>,
+    place: Option<Place>,
+    shared: Arc<Shared>,
+    over: bool,
+}
+
+impl Run {
+    /// The execution.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// Waits for a slot, runs `guest`, and records how it ended. Answers when readers see the end, which
+    /// for an execution with a request id is when it is on disk; an error says that it could not get there.
+    pub async fn drive<F>(mut self, guest: impl FnOnce(Arc<Live>) -> F) -> Result<Arc<Live>>
+    where
+        F: Future<Output = Ended>,
+    {
+        let ended = self.supervise(guest).await;
+        self.live.close(ended);
+        self.over = true;
+        let (shared, live) = (self.shared.clone(), self.live.clone());
+        if live.is_durable() {
+            // A task of its own: the caller may go away while the disk is busy.
+            tokio::spawn(shared.settle_durably(live.clone()))
+                .await
+                .map_err(|error| Error::Internal(format!("recording execution {} failed: {error}", live.origin().id)))??;
+        } else {
+            live.journal().publish();
+            shared.settle(live.clone());
+        }
+        Ok(live)
+    }
+
+    async fn supervise<F>(&mut self, guest: impl FnOnce(Arc<Live>) -> F) -> Ended
+    where
+        F: Future<Output = Ended>,
+    {
+        let live = self.live.clone();
+        let _slot = match self.place.take() {
+            Some(Place::Slot(slot)) => slot,
+            Some(Place::Seat(seat)) => tokio::select! {
+                biased;
+                ended = live.end_wished() => return ended,
+                slot = seat.slot() => match slot {
+                    Ok(slot) => slot,
+                    Err(error) => return Ended { exit: Exit::ServerShutdown, message: error.to_string() },
+                },
+            },
+            None => return Ended { exit: Exit::Internal, message: "it had no place to run".into() },
+        };
+        live.journal().start(0);
+        tokio::select! {
+            biased;
+            ended = live.end_wished() => ended,
+            ended = guest(live.clone()) => ended,
+        }
+    }
+
+    /// Records the intent. Answers the earlier one if there was one.
+    async fn commit_intent(&self, request_id: RequestId) -> Result<Option<Intent>> {
+        let live = self.live.clone();
+        self.shared
+            .keeper
+            .store()
+            .write(move |db| {
+                let execution = live.execution();
+                if let Some(known) = executions::intent(db, &execution.origin.principal, request_id)? {
+                    return Ok(Some(known));
+                }
+                executions::put(db, &execution, live.fingerprint(), None)?;
+                Ok(None)
+            })
+            .await
+    }
+
+    /// Takes back an execution that never was.
+    fn forget(mut self) {
+        self.over = true;
+        self.shared.running.remove(&self.live.origin().id);
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let live = self.live.clone();
+        live.close(Ended { exit: Exit::Cancelled, message: "the call that ran it ended early, and so did the run".into() });
+        let shared = self.shared.clone();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) if live.is_durable() => {
+                runtime.spawn(shared.settle_durably(live));
+            }
+            _ => {
+                live.journal().publish();
+                shared.settle(live);
+            }
+        }
+    }
+}
+

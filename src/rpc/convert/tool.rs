@@ -1,0 +1,205 @@
+//! Tools, calls and outputs as messages.
+
+use super::execution::{limits_asked, limits_request};
+use super::{json, request_id, timestamp};
+use crate::domain::event::OutputStream;
+use crate::domain::manifest::{DirectoryGrant, Manifest, OutputFormat, Runtime};
+use crate::engine::ModuleKind;
+use crate::error::{Error, Result};
+use crate::execution::Live;
+use crate::proto::v1;
+use crate::tool::{Call, Entry, Parameters};
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::sync::Arc;
+use v1::tool_output::Content;
+
+/// Standard error in an answer at most.
+const STDERR_TAIL: usize = 64 << 10;
+
+/// A tool as it stands.
+pub fn tool(entry: &Entry) -> v1::Tool {
+    let mut message = v1::Tool {
+        name: entry.name().to_string(),
+        problem: entry.problem().unwrap_or_default().to_owned(),
+        ..Default::default()
+    };
+    let state = match (entry.serving(), entry.problem()) {
+        (Some(_), None) => v1::ToolState::Ready,
+        (Some(_), Some(_)) => v1::ToolState::Stale,
+        (None, _) => v1::ToolState::Broken,
+    };
+    message.set_state(state);
+    if let Some(tool) = entry.serving() {
+        let program = tool.program();
+        message.manifest = Some(manifest(tool.manifest()));
+        message.digest = program.digest().to_string();
+        message.module_bytes = program.size();
+        message.set_module_kind(match program.kind() {
+            ModuleKind::WasiP1 => v1::ModuleKind::WasiP1,
+            ModuleKind::Component => v1::ModuleKind::Component,
+        });
+        message.initial_memory_bytes = program.initial_memory_bytes();
+        message.load_time = Some(timestamp(tool.loaded()));
+    }
+    message
+}
+
+fn manifest(manifest: &Manifest) -> v1::ToolManifest {
+    let schema = |schema: &Option<Value>| match schema {
+        Some(Value::Object(map)) => Some(json::to_struct(map.clone())),
+        _ => None,
+    };
+    let mut message = v1::ToolManifest {
+        description: manifest.description.clone(),
+        version: manifest.version.clone(),
+        input_schema: schema(&manifest.input_schema),
+        output_schema: schema(&manifest.output_schema),
+        limits: Some(limits_asked(&manifest.limits)),
+        max_concurrent: manifest.max_concurrent.unwrap_or(0),
+        network: (!manifest.network_allow.is_empty())
+            .then(|| v1::NetworkGrant { allow: manifest.network_allow.clone() }),
+        directories: manifest
+            .directories
+            .iter()
+            .map(|grant| v1::DirectoryGrant {
+                host_path: grant.host.display().to_string(),
+                guest_path: grant.guest.clone(),
+                writable: grant.writable,
+            })
+            .collect(),
+        credentials: manifest.credentials.clone(),
+        environment: manifest.environment.clone(),
+        ..Default::default()
+    };
+    message.set_runtime(match manifest.runtime {
+        Runtime::Wasm => v1::ToolRuntime::Wasm,
+        Runtime::Container => v1::ToolRuntime::Container,
+    });
+    message.set_output_format(match manifest.output {
+        OutputFormat::Auto => v1::OutputFormat::Auto,
+        OutputFormat::Json => v1::OutputFormat::Json,
+        OutputFormat::Text => v1::OutputFormat::Text,
+        OutputFormat::Bytes => v1::OutputFormat::Bytes,
+    });
+    message
+}
+
+/// A manifest somebody sent.
+pub fn manifest_sent(message: v1::ToolManifest) -> Result<Manifest> {
+    let runtime = match message.runtime() {
+        v1::ToolRuntime::Unspecified | v1::ToolRuntime::Wasm => Runtime::Wasm,
+        v1::ToolRuntime::Container => Runtime::Container,
+    };
+    let output = match message.output_format() {
+        v1::OutputFormat::Unspecified | v1::OutputFormat::Auto => OutputFormat::Auto,
+        v1::OutputFormat::Json => OutputFormat::Json,
+        v1::OutputFormat::Text => OutputFormat::Text,
+        v1::OutputFormat::Bytes => OutputFormat::Bytes,
+    };
+    let schema = |field, schema: Option<prost_types::Struct>| -> Result<Option<Value>> {
+        schema.map(|schema| json::from_struct(field, schema).map(Value::Object)).transpose()
+    };
+    Ok(Manifest {
+        input_schema: schema("manifest.input_schema", message.input_schema)?,
+        output_schema: schema("manifest.output_schema", message.output_schema)?,
+        limits: limits_request("manifest.limits", message.limits.as_ref())?,
+        description: message.description,
+        version: message.version,
+        runtime,
+        output,
+        max_concurrent: (message.max_concurrent > 0).then_some(message.max_concurrent),
+        network_allow: message.network.map(|network| network.allow).unwrap_or_default(),
+        directories: message
+            .directories
+            .into_iter()
+            .map(|grant| DirectoryGrant {
+                host: PathBuf::from(grant.host_path),
+                guest: grant.guest_path,
+                writable: grant.writable,
+            })
+            .collect(),
+        credentials: message.credentials,
+        environment: message.environment,
+    })
+}
+
+/// The form in which a caller sent parameters, and so wants JSON back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonForm {
+    /// As a structure.
+    Structure,
+    /// As text.
+    Text,
+}
+
+/// A call, and the form its answer takes.
+pub fn call(message: Option<v1::ToolCall>, principal: Arc<str>) -> Result<(Call, JsonForm)> {
+    let message = message.ok_or_else(|| Error::invalid("call", "is required"))?;
+    if message.tool.is_empty() {
+        return Err(Error::invalid("call.tool", "is required; ListTools shows what there is"));
+    }
+    if let Some(v1::ToolTarget { target: Some(target) }) = message.target {
+        use v1::tool_target::Target;
+        return Err(Error::Unimplemented {
+            feature: match target {
+                Target::SessionId(_) => "running a tool in a session (call.target.session_id)",
+                Target::SnapshotId(_) => "running a tool from a snapshot (call.target.snapshot_id)",
+                Target::ContainerId(_) => "running a tool in a container (call.target.container_id)",
+                Target::Pool(_) => "running a tool in a pool (call.target.pool)",
+            },
+        });
+    }
+    let (parameters, form) = match message.input {
+        None => (Parameters::Value(Value::Object(Default::default())), JsonForm::Structure),
+        Some(v1::tool_call::Input::Parameters(parameters)) => {
+            let map = json::from_struct("call.parameters", parameters)?;
+            (Parameters::Value(Value::Object(map)), JsonForm::Structure)
+        }
+        Some(v1::tool_call::Input::ParametersJson(text)) => (Parameters::Text(text), JsonForm::Text),
+    };
+    let call = Call {
+        tool: message.tool,
+        parameters,
+        limits: limits_request("call.limits", message.limits.as_ref())?,
+        keep_stdin_open: message.keep_stdin_open,
+        labels: message.labels,
+        request_id: request_id("call.request_id", &message.request_id)?,
+        principal,
+    };
+    Ok((call, form))
+}
+
+/// What a run printed, in the form that fits.
+pub fn output(live: &Live, format: OutputFormat, form: JsonForm) -> v1::ToolOutput {
+    let (bytes, truncated) = live.journal().collect(OutputStream::Stdout);
+    let json_content = || {
+        if truncated || matches!(format, OutputFormat::Text | OutputFormat::Bytes) {
+            return None;
+        }
+        match form {
+            JsonForm::Structure => serde_json::from_slice(&bytes).ok().map(|value| Content::Json(json::to_value(value))),
+            JsonForm::Text => {
+                serde_json::from_slice::<IgnoredAny>(&bytes).ok()?;
+                std::str::from_utf8(&bytes).ok().map(|text| Content::JsonText(text.trim().to_owned()))
+            }
+        }
+    };
+    let content = json_content().unwrap_or_else(|| match format {
+        OutputFormat::Bytes => Content::Data(bytes.to_vec()),
+        OutputFormat::Text => Content::Text(String::from_utf8_lossy(&bytes).into_owned()),
+        OutputFormat::Auto | OutputFormat::Json => match std::str::from_utf8(&bytes) {
+            Ok(text) => Content::Text(text.to_owned()),
+            Err(_) => Content::Data(bytes.to_vec()),
+        },
+    });
+    v1::ToolOutput { content: Some(content), truncated }
+}
+
+/// The end of standard error, as text.
+pub fn stderr(live: &Live) -> String {
+    let (bytes, _) = live.journal().collect(OutputStream::Stderr);
+    let tail = bytes.len().saturating_sub(STDERR_TAIL);
+    String::from_utf8_lossy(&bytes[tail..]).into_owned()
+}

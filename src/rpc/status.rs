@@ -1,0 +1,132 @@
+//! The only maker of gRPC statuses: one match over the domain's error, without a wildcard.
+
+use crate::error::{Error, Violation};
+use std::collections::HashMap;
+use std::time::Duration;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+/// Domain of every `google.rpc.ErrorInfo` of this server.
+pub const DOMAIN: &str = "casemate.v1";
+
+/// How long a caller should wait for a guest that does not read.
+const STDIN_RETRY: Duration = Duration::from_millis(100);
+
+/// The status of an error.
+pub fn status(error: Error) -> Status {
+    let reason = error.reason();
+    let message = error.to_string();
+    let mut details = ErrorDetails::new();
+    let mut metadata: HashMap<String, String> = HashMap::new();
+    let mut say = |key: &str, value: &dyn ToString| {
+        metadata.insert(key.to_owned(), value.to_string());
+    };
+    let code = match &error {
+        Error::InvalidArgument(violations) => {
+            details.set_bad_request(fields(violations));
+            Code::InvalidArgument
+        }
+        Error::ParametersInvalid { tool, violations } | Error::ManifestInvalid { tool, violations } => {
+            say("tool", tool);
+            details.set_bad_request(fields(violations));
+            Code::InvalidArgument
+        }
+        Error::ModuleInvalid { tool, problem } => {
+            say("tool", tool);
+            details.set_bad_request(vec![FieldViolation::new("module", problem.as_str())]);
+            Code::InvalidArgument
+        }
+        Error::ToolNotFound { name } => {
+            details.set_resource_info("casemate.v1.Tool", name.as_str(), "", message.as_str());
+            Code::NotFound
+        }
+        Error::ToolBroken { name, .. } => {
+            details.set_resource_info("casemate.v1.Tool", name.as_str(), "", message.as_str());
+            Code::FailedPrecondition
+        }
+        Error::ExecutionNotFound { id } => {
+            details.set_resource_info("casemate.v1.Execution", id.to_string(), "", message.as_str());
+            Code::NotFound
+        }
+        Error::ExecutionOver { id } | Error::StdinClosed { id } => {
+            say("execution_id", id);
+            Code::FailedPrecondition
+        }
+        Error::NotSupported { id, needs } => {
+            say("execution_id", id);
+            say("needs", needs);
+            Code::FailedPrecondition
+        }
+        Error::RequestIdReused { request_id, .. } => {
+            say("request_id", request_id);
+            Code::AlreadyExists
+        }
+        Error::Overloaded { scope, limit, retry_after } => {
+            say("scope", scope);
+            say("limit", limit);
+            details.set_retry_info(Some(*retry_after));
+            details.set_quota_failure(vec![tonic_types::QuotaViolation::new(scope.as_str(), message.as_str())]);
+            Code::ResourceExhausted
+        }
+        Error::StdinGap { id, expected, .. } => {
+            say("execution_id", id);
+            say("resume_offset", expected);
+            Code::OutOfRange
+        }
+        Error::StdinFull { id, capacity } => {
+            say("execution_id", id);
+            say("capacity", capacity);
+            details.set_retry_info(Some(STDIN_RETRY));
+            Code::ResourceExhausted
+        }
+        Error::SequenceOutOfRange { id, last, .. } => {
+            say("execution_id", id);
+            say("last_sequence", last);
+            Code::OutOfRange
+        }
+        Error::ToolsReadOnly { .. } => Code::FailedPrecondition,
+        Error::Unauthenticated { .. } => Code::Unauthenticated,
+        Error::PermissionDenied { permission, .. } => {
+            say("permission", permission);
+            Code::PermissionDenied
+        }
+        Error::ShuttingDown | Error::StoreUnavailable { .. } => {
+            details.set_retry_info(Some(Duration::from_secs(1)));
+            Code::Unavailable
+        }
+        Error::Unimplemented { feature } => {
+            say("feature", feature);
+            Code::Unimplemented
+        }
+        Error::Internal(problem) => {
+            // Faults of ours are worth a line in the log wherever they are made.
+            tracing::error!(%problem, "internal error");
+            Code::Internal
+        }
+    };
+    details.set_error_info(reason.name(), DOMAIN, metadata);
+    Status::with_error_details(code, message, details)
+}
+
+fn fields(violations: &[Violation]) -> Vec<FieldViolation> {
+    violations.iter().map(|v| FieldViolation::new(v.field.as_str(), v.description.as_str())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_carries_its_reason_and_details() {
+        let status = status(Error::InvalidArgument(vec![Violation::new("a", "x"), Violation::new("b", "y")]));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "INVALID_ARGUMENT");
+        assert_eq!(details.error_info().unwrap().domain, DOMAIN);
+        assert_eq!(details.bad_request().unwrap().field_violations.len(), 2);
+
+        let overloaded = Error::Overloaded { scope: "the server".into(), limit: 3, retry_after: Duration::from_secs(2) };
+        let details = super::status(overloaded).get_error_details();
+        assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(2)));
+    }
+}

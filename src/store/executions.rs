@@ -1,0 +1,379 @@
+//! The tables of executions. Plain functions on a connection: callers bring the transaction.
+
+use super::journal;
+use crate::domain::event::{Event, EventKind, Truncated};
+use crate::domain::execution::{Execution, ExecutionState, Exit, Origin, Outcome, Subject, Usage};
+use crate::domain::id::{ExecutionId, RequestId};
+use crate::domain::limits::Limits;
+use crate::domain::time::Timestamp;
+use rusqlite::types::{Type, Value};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bounds on what is kept of executions that are over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Executions.
+    pub max_count: u64,
+    /// Age, counted from creation.
+    pub max_age: Duration,
+    /// Bytes of records and journals.
+    pub max_bytes: u64,
+}
+
+/// What a request id led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// The execution that the first call with this id started.
+    pub execution: ExecutionId,
+    /// Fingerprint of that call.
+    pub fingerprint: [u8; 32],
+}
+
+/// What a listing selects; empty fields select everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Any of these states.
+    pub states: Vec<ExecutionState>,
+    /// Runs of this tool.
+    pub tool: Option<String>,
+    /// Processes of this container.
+    pub container: Option<String>,
+    /// Created at this time or later.
+    pub created_from: Option<Timestamp>,
+    /// Created before this time.
+    pub created_before: Option<Timestamp>,
+    /// All of these labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Detail {
+    subject: Subject,
+    limits: Limits,
+    outcome: Option<Outcome>,
+}
+
+const COLUMNS: &str =
+    "id, principal, request_id, state, created, started, ended, sequence, stdin, labels, detail";
+
+/// Records an execution, or brings its record up to date. `journal` is given once it is over.
+pub fn put(
+    db: &Connection,
+    execution: &Execution,
+    fingerprint: Option<&[u8; 32]>,
+    journal: Option<&[Event]>,
+) -> rusqlite::Result<()> {
+    let origin = &execution.origin;
+    let detail = Detail {
+        subject: origin.subject.clone(),
+        limits: origin.limits,
+        outcome: execution.outcome.as_deref().cloned(),
+    };
+    let detail = postcard::to_stdvec(&detail).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let journal = journal.map(journal::encode).transpose()?;
+    let labels = if origin.labels.is_empty() {
+        None
+    } else {
+        let text = serde_json::to_string(&origin.labels);
+        Some(text.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?)
+    };
+    let (tool, container) = match &origin.subject {
+        Subject::Tool { name, .. } => (Some(&**name), None),
+        Subject::Process { container, .. } => (None, Some(&**container)),
+    };
+    /// What a row weighs beyond its blobs.
+    const ROW: usize = 256;
+    let bytes = ROW + detail.len() + journal.as_ref().map_or(0, Vec::len) + labels.as_ref().map_or(0, String::len);
+    db.prepare_cached(
+        "INSERT INTO executions (id, state, tool, container, principal, request_id, fingerprint, created, started,
+                                 ended, sequence, stdin, labels, detail, journal, bytes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+         ON CONFLICT (id) DO UPDATE SET state = ?2, started = ?9, ended = ?10, sequence = ?11, stdin = ?12,
+                                        detail = ?14, journal = ?15, bytes = ?16",
+    )?
+    .execute(params![
+        origin.id.as_bytes(),
+        execution.state.name(),
+        tool,
+        container,
+        &*origin.principal,
+        origin.request_id.as_ref().map(RequestId::as_bytes),
+        fingerprint,
+        time(origin.created),
+        execution.started.map(time),
+        execution.ended.map(time),
+        integer(execution.last_sequence),
+        integer(execution.stdin_offset),
+        labels,
+        detail,
+        journal,
+        bytes as i64,
+    ])?;
+    Ok(())
+}
+
+/// What a principal's request id led to, if it was used before.
+pub fn intent(db: &Connection, principal: &str, request_id: RequestId) -> rusqlite::Result<Option<Intent>> {
+    db.prepare_cached("SELECT id, fingerprint FROM executions WHERE principal = ?1 AND request_id = ?2")?
+        .query_row(params![principal, request_id.as_bytes()], |row| {
+            Ok(Intent { execution: ExecutionId::from_bytes(row.get(0)?), fingerprint: row.get(1)? })
+        })
+        .optional()
+}
+
+/// Forgets an execution.
+pub fn remove(db: &Connection, id: ExecutionId) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM executions WHERE id = ?1")?.execute([id.as_bytes()])?;
+    remove_chunks(db, id)
+}
+
+/// Adds to what a running execution has said.
+pub fn add_chunk(db: &Connection, id: ExecutionId, events: &[Event]) -> rusqlite::Result<()> {
+    let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
+    db.prepare_cached("INSERT OR REPLACE INTO journal_chunks VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![id.as_bytes(), integer(first.sequence), integer(last.sequence), journal::encode(events)?])?;
+    Ok(())
+}
+
+/// Forgets chunks that end before a sequence, but for the first one: it holds the beginning.
+pub fn trim_chunks(db: &Connection, id: ExecutionId, before: u64) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM journal_chunks WHERE execution = ?1 AND last_sequence < ?2 AND first_sequence > 1")?
+        .execute(params![id.as_bytes(), integer(before)])?;
+    Ok(())
+}
+
+/// Forgets what a running execution has said; its record now holds the whole journal.
+pub fn remove_chunks(db: &Connection, id: ExecutionId) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM journal_chunks WHERE execution = ?1")?.execute([id.as_bytes()])?;
+    Ok(())
+}
+
+/// One execution.
+pub fn get(db: &Connection, id: ExecutionId) -> rusqlite::Result<Option<Execution>> {
+    db.prepare_cached(&format!("SELECT {COLUMNS} FROM executions WHERE id = ?1"))?
+        .query_row([id.as_bytes()], execution)
+        .optional()
+}
+
+/// The journal of an execution that is over.
+pub fn events(db: &Connection, id: ExecutionId) -> rusqlite::Result<Vec<Event>> {
+    let blob: Option<Option<Vec<u8>>> = db
+        .prepare_cached("SELECT journal FROM executions WHERE id = ?1")?
+        .query_row([id.as_bytes()], |row| row.get(0))
+        .optional()?;
+    blob.flatten().map_or(Ok(Vec::new()), |blob| journal::decode(&blob))
+}
+
+/// Executions that a filter selects, newest first, from the one before `before`.
+pub fn list(
+    db: &Connection,
+    filter: &Filter,
+    before: Option<ExecutionId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Execution>> {
+    let mut sql = format!("SELECT {COLUMNS} FROM executions WHERE true");
+    let mut values: Vec<Value> = Vec::new();
+    let mut condition = |text: &str, value: Value| {
+        sql.push_str(text);
+        values.push(value);
+    };
+    if let Some(before) = before {
+        condition(" AND id < ?", Value::Blob(before.as_bytes().to_vec()));
+    }
+    if let Some(tool) = &filter.tool {
+        condition(" AND tool = ?", Value::Text(tool.clone()));
+    }
+    if let Some(container) = &filter.container {
+        condition(" AND container = ?", Value::Text(container.clone()));
+    }
+    if let Some(from) = filter.created_from {
+        condition(" AND created >= ?", Value::Integer(time(from)));
+    }
+    if let Some(before) = filter.created_before {
+        condition(" AND created < ?", Value::Integer(time(before)));
+    }
+    for (key, value) in &filter.labels {
+        condition(
+            " AND EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ?",
+            Value::Text(key.clone()),
+        );
+        condition(" AND value = ?)", Value::Text(value.clone()));
+    }
+    if !filter.states.is_empty() {
+        let marks = vec!["?"; filter.states.len()].join(", ");
+        sql.push_str(&format!(" AND state IN ({marks})"));
+        values.extend(filter.states.iter().map(|state| Value::Text(state.name().into())));
+        if filter.states.iter().all(|state| !state.is_final()) {
+            // Lets the small index of unfinished executions answer.
+            sql.push_str(" AND ended IS NULL");
+        }
+    }
+    sql.push_str(" ORDER BY id DESC LIMIT ?");
+    values.push(Value::Integer(limit as i64));
+    db.prepare_cached(&sql)?.query_map(params_from_iter(values), execution)?.collect()
+}
+
+/// Turns executions that a killed server left unfinished into lost ones, with what they had said.
+pub fn recover(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
+    let unfinished: Vec<Execution> = db
+        .prepare(&format!("SELECT {COLUMNS} FROM executions WHERE ended IS NULL"))?
+        .query_map([], execution)?
+        .collect::<rusqlite::Result<_>>()?;
+    for mut lost in unfinished.iter().cloned() {
+        let id = lost.origin.id;
+        let mut events: Vec<Event> = Vec::new();
+        let mut written = [0u64; 2];
+        let mut chunks = db.prepare_cached("SELECT events FROM journal_chunks WHERE execution = ?1 ORDER BY first_sequence")?;
+        for chunk in chunks.query_map([id.as_bytes()], |row| row.get::<_, Vec<u8>>(0))? {
+            for event in journal::decode(&chunk?)? {
+                if let EventKind::Output { stream, offset, data } = &event.kind {
+                    written[*stream as usize] = offset + data.len() as u64;
+                }
+                events.push(event);
+            }
+        }
+        let mut events = fill_gaps(events, written);
+        let last = events.last().map_or(0, |event| event.sequence);
+        let outcome = Arc::new(Outcome {
+            exit: Exit::ServerLost,
+            message: "the server died while this ran; what it had written by then is kept, and it was not run again".into(),
+            usage: Usage {
+                run_time: lost.started.map_or(Duration::ZERO, |started| {
+                    events.last().map_or(Duration::ZERO, |event| event.time.since(started))
+                }),
+                stdout_bytes: written[0],
+                stderr_bytes: written[1],
+                ..Usage::default()
+            },
+        });
+        lost.state = ExecutionState::Lost;
+        lost.ended = Some(now);
+        lost.last_sequence = last + 1;
+        lost.outcome = Some(outcome.clone());
+        let state = lost.state;
+        events.push(Event { sequence: last + 1, time: now, kind: EventKind::Finished { state, outcome } });
+        put(db, &lost, None, Some(&events))?;
+        remove_chunks(db, id)?;
+    }
+    Ok(unfinished.len() as u64)
+}
+
+/// Removes what retention no longer covers, at most `limit` executions; answers how many.
+pub fn enforce_retention(db: &Connection, retention: &Retention, now: Timestamp, limit: u64) -> rusqlite::Result<usize> {
+    let total = |name: &str| {
+        db.prepare_cached("SELECT value FROM totals WHERE name = ?1")?.query_row([name], |row| row.get::<_, i64>(0))
+    };
+    let oldest = time(now.before(retention.max_age));
+    let too_many = total("executions")?.saturating_sub(integer(retention.max_count)).clamp(0, integer(limit));
+    let mut removed = 0;
+    if too_many > 0 {
+        removed += db
+            .prepare_cached(
+                "DELETE FROM executions WHERE id IN
+                 (SELECT id FROM executions WHERE ended IS NOT NULL ORDER BY id LIMIT ?1)",
+            )?
+            .execute([too_many])?;
+    }
+    // Ids sort by creation: the oldest ones are at the front, and the first that may stay ends the search.
+    let mut excess = total("execution_bytes")?.saturating_sub(integer(retention.max_bytes));
+    let mut doomed: Vec<[u8; 16]> = Vec::new();
+    {
+        let mut oldest_first = db.prepare_cached("SELECT id, created, bytes, ended FROM executions ORDER BY id LIMIT ?1")?;
+        let mut rows = oldest_first.query([integer(limit)])?;
+        while let Some(row) = rows.next()? {
+            let (created, bytes, ended): (i64, i64, Option<i64>) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            if created >= oldest && excess <= 0 {
+                break;
+            }
+            if ended.is_some() {
+                excess -= bytes;
+                doomed.push(row.get(0)?);
+            }
+        }
+    }
+    for id in &doomed {
+        removed += db.prepare_cached("DELETE FROM executions WHERE id = ?1")?.execute([id])?;
+    }
+    Ok(removed)
+}
+
+/// Puts a `Truncated` event wherever sequences are missing between flushed chunks.
+fn fill_gaps(events: Vec<Event>, written: [u64; 2]) -> Vec<Event> {
+    let mut filled = Vec::with_capacity(events.len() + 1);
+    // Backwards, so that the offsets after a gap are known when it is met.
+    let mut offsets = written;
+    let mut later: Option<(u64, Timestamp)> = None;
+    for event in events.into_iter().rev() {
+        if let Some((sequence, time)) = later
+            && event.sequence + 1 < sequence
+        {
+            let kind = EventKind::Truncated(Truncated {
+                first_sequence: event.sequence + 1,
+                stdout_offset: offsets[0],
+                stderr_offset: offsets[1],
+            });
+            filled.push(Event { sequence: sequence - 1, time, kind });
+        }
+        if let EventKind::Output { stream, offset, .. } = &event.kind {
+            offsets[*stream as usize] = *offset;
+        }
+        later = Some((event.sequence, event.time));
+        filled.push(event);
+    }
+    filled.reverse();
+    filled
+}
+
+fn execution(row: &Row) -> rusqlite::Result<Execution> {
+    let text: String = row.get(3)?;
+    let state = ExecutionState::from_name(&text).ok_or_else(|| damaged(3, Type::Text, format!("unknown state {text:?}")))?;
+    let blob: Vec<u8> = row.get(10)?;
+    let detail: Detail = postcard::from_bytes(&blob).map_err(|error| damaged(10, Type::Blob, error.to_string()))?;
+    let labels = match row.get::<_, Option<String>>(9)? {
+        Some(text) => serde_json::from_str(&text).map_err(|error| damaged(9, Type::Text, error.to_string()))?,
+        None => BTreeMap::new(),
+    };
+    let optional_time = |column| row.get::<_, Option<i64>>(column).map(|time| time.map(timestamp));
+    Ok(Execution {
+        origin: Arc::new(Origin {
+            id: ExecutionId::from_bytes(row.get(0)?),
+            subject: detail.subject,
+            principal: row.get::<_, String>(1)?.into(),
+            request_id: row.get::<_, Option<[u8; 16]>>(2)?.map(RequestId::from_bytes),
+            labels,
+            limits: detail.limits,
+            created: timestamp(row.get(4)?),
+        }),
+        state,
+        started: optional_time(5)?,
+        ended: optional_time(6)?,
+        last_sequence: unsigned(row.get(7)?),
+        stdin_offset: unsigned(row.get(8)?),
+        outcome: detail.outcome.map(Arc::new),
+    })
+}
+
+fn damaged(column: usize, kind: Type, why: String) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, kind, format!("damaged record: {why}").into())
+}
+
+// SQLite's integers are signed; times and counts here never reach the sign bit.
+fn time(time: Timestamp) -> i64 {
+    integer(time.0)
+}
+
+fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+fn timestamp(value: i64) -> Timestamp {
+    Timestamp(unsigned(value))
+}

@@ -1,0 +1,250 @@
+//! Running a tool: from a call to an execution, and from its output to an answer.
+
+use super::{Catalog, Tool};
+use crate::domain::event::OutputStream;
+use crate::domain::execution::{Exit, OutputViolation, Subject};
+use crate::domain::id::RequestId;
+use crate::domain::limits::{LimitsPolicy, LimitsRequest};
+use crate::domain::manifest::OutputFormat;
+use crate::engine::{self, DenyAll, Egress};
+use crate::error::{Error, Result, Violation};
+use crate::execution::{Begun, Ended, Live, Registry, Run, Start};
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const MAX_LABELS: usize = 64;
+const MAX_LABEL_KEY: usize = 63;
+const MAX_LABEL_VALUE: usize = 255;
+
+/// Runs tools: the catalog, the registry and the server's limits in one hand.
+pub struct ToolService {
+    catalog: Arc<Catalog>,
+    registry: Registry,
+    limits: LimitsPolicy,
+    max_parameters: u64,
+    egress: Arc<dyn Egress>,
+}
+
+/// A call of a tool.
+pub struct Call {
+    /// Name of the tool.
+    pub tool: String,
+    /// The parameters.
+    pub parameters: Parameters,
+    /// Limits asked for.
+    pub limits: LimitsRequest,
+    /// Whether standard input stays open after the parameters.
+    pub keep_stdin_open: bool,
+    /// The caller's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The caller's request id.
+    pub request_id: Option<RequestId>,
+    /// Who calls.
+    pub principal: Arc<str>,
+}
+
+/// Parameters in the form they came.
+pub enum Parameters {
+    /// As a value; the guest reads it as compact JSON.
+    Value(Value),
+    /// As JSON text; the guest reads it byte for byte.
+    Text(String),
+}
+
+/// A call that was accepted.
+pub enum Called {
+    /// A new run of this tool.
+    New {
+        /// The tool.
+        tool: Arc<Tool>,
+        /// Drives the run.
+        run: Run,
+    },
+    /// An earlier call with the same request id.
+    Existing(Arc<Live>),
+}
+
+impl ToolService {
+    /// Runs tools of `catalog` as executions of `registry`.
+    pub fn new(catalog: Arc<Catalog>, registry: Registry, limits: LimitsPolicy, max_parameters: u64) -> Self {
+        ToolService { catalog, registry, limits, max_parameters, egress: Arc::new(DenyAll) }
+    }
+
+    /// The tools.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// The executions.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Checks a call and begins its execution.
+    pub async fn begin(&self, call: Call) -> Result<Called> {
+        let tool = self.catalog.tool(&call.tool)?;
+        check_labels(&call.labels)?;
+        let (value, text) = self.read_parameters(call.parameters)?;
+        if let Some(schema) = &tool.input {
+            schema.check(&value).map_err(|problems| Error::ParametersInvalid {
+                tool: call.tool.clone(),
+                violations: problems
+                    .into_iter()
+                    .map(|problem| Violation::new(format!("call.parameters{}", problem.pointer), problem.text))
+                    .collect(),
+            })?;
+        }
+        let limits = self.limits.resolve(&tool.manifest.limits, &call.limits);
+        let needed = tool.program.initial_memory_bytes();
+        if limits.memory_bytes < needed {
+            return Err(Error::invalid(
+                "call.limits.memory_bytes",
+                format!("is {}; the module of tool {:?} needs at least {needed} to start", limits.memory_bytes, call.tool),
+            ));
+        }
+        let request = call.request_id.map(|request_id| {
+            let mut hash = Sha256::new();
+            for part in [call.tool.as_bytes(), &text, format!("{:?} {}", call.limits, call.keep_stdin_open).as_bytes()] {
+                hash.update((part.len() as u64).to_le_bytes());
+                hash.update(part);
+            }
+            (request_id, hash.finalize().into())
+        });
+        let stdin = if call.keep_stdin_open {
+            // A newline ends the parameters where more input may follow.
+            let mut line = BytesMut::with_capacity(text.len() + 1);
+            line.put(text);
+            line.put_u8(b'\n');
+            line.freeze()
+        } else {
+            text
+        };
+        let start = Start {
+            subject: Subject::Tool {
+                name: tool.name.clone(),
+                version: tool.version.clone(),
+                digest: tool.program.digest().clone(),
+            },
+            principal: call.principal,
+            request,
+            labels: call.labels,
+            limits,
+            stdin,
+            stdin_open: call.keep_stdin_open,
+            lane: tool.lane.clone(),
+        };
+        Ok(match self.registry.begin(start).await? {
+            Begun::New(run) => Called::New { tool, run },
+            Begun::Existing(live) => Called::Existing(live),
+        })
+    }
+
+    /// Runs the guest of an accepted call to its end.
+    pub async fn drive(&self, tool: Arc<Tool>, run: Run) -> Result<Arc<Live>> {
+        let egress = self.egress.clone();
+        run.drive(|live| guest(tool, live, egress)).await
+    }
+
+    fn read_parameters(&self, parameters: Parameters) -> Result<(Value, Bytes)> {
+        let (field, value, text) = match parameters {
+            Parameters::Value(value) => {
+                let text = serde_json::to_vec(&value)
+                    .map_err(|error| Error::invalid("call.parameters", format!("cannot be written as JSON: {error}")))?;
+                ("call.parameters", value, Bytes::from(text))
+            }
+            Parameters::Text(text) => {
+                if text.len() as u64 > self.max_parameters {
+                    return Err(self.too_large("call.parameters_json", text.len()));
+                }
+                let value = serde_json::from_str(&text)
+                    .map_err(|error| Error::invalid("call.parameters_json", format!("is not JSON: {error}")))?;
+                ("call.parameters_json", value, Bytes::from(text))
+            }
+        };
+        if text.len() as u64 > self.max_parameters {
+            return Err(self.too_large(field, text.len()));
+        }
+        if !value.is_object() {
+            return Err(Error::invalid(field, "expected a JSON object"));
+        }
+        Ok((value, text))
+    }
+
+    fn too_large(&self, field: &str, size: usize) -> Error {
+        Error::invalid(
+            field,
+            format!("is {size} bytes of JSON; at most {} (execution.max_parameters)", self.max_parameters),
+        )
+    }
+}
+
+async fn guest(tool: Arc<Tool>, live: Arc<Live>, egress: Arc<dyn Egress>) -> Ended {
+    let run = engine::Run {
+        limits: live.origin().limits,
+        args: vec![tool.name.to_string()],
+        environment: tool.environment.clone(),
+        directories: tool.directories.clone(),
+        input: live.clone(),
+        output: live.clone(),
+        meter: live.meter().clone(),
+        egress,
+    };
+    match tool.program.run(run).await {
+        Ok(ended) => match ended.exit {
+            Exit::Exited { code: 0 } => check_output(&tool, &live),
+            exit => Ended { exit, message: ended.message },
+        },
+        Err(error) => Ended { exit: Exit::Internal, message: error.to_string() },
+    }
+}
+
+/// A guest that ended well must also have printed what its manifest promises.
+fn check_output(tool: &Tool, live: &Live) -> Ended {
+    let good = Ended { exit: Exit::Exited { code: 0 }, message: String::new() };
+    if tool.output.is_none() && tool.manifest.output != OutputFormat::Json {
+        return good;
+    }
+    let invalid = |pointer: String, description: String| OutputViolation { pointer, description };
+    let (bytes, truncated) = live.journal().collect(OutputStream::Stdout);
+    let violations = if truncated {
+        vec![invalid(String::new(), "it was cut: it exceeded limits.output_bytes".into())]
+    } else {
+        match serde_json::from_slice::<Value>(&bytes) {
+            Err(error) => vec![invalid(String::new(), format!("is not JSON: {error}"))],
+            Ok(value) => match tool.output.as_ref().map_or(Ok(()), |schema| schema.check(&value)) {
+                Ok(()) => return good,
+                Err(problems) => problems.into_iter().map(|problem| invalid(problem.pointer, problem.text)).collect(),
+            },
+        }
+    };
+    Ended {
+        exit: Exit::OutputInvalid { code: 0, violations },
+        message: format!("tool {:?} ended well, but its output is not what its manifest promises", tool.name),
+    }
+}
+
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<()> {
+    let mut violations = Vec::new();
+    if labels.len() > MAX_LABELS {
+        violations.push(Violation::new("call.labels", format!("are {}; at most {MAX_LABELS}", labels.len())));
+    }
+    for (key, value) in labels.iter().take(MAX_LABELS) {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'/');
+        if !(1..=MAX_LABEL_KEY).contains(&key.len()) || !key.bytes().all(plain) {
+            violations.push(Violation::new(
+                "call.labels",
+                format!("key {key:?}: expected 1 to {MAX_LABEL_KEY} of a-z, A-Z, 0-9, '_', '-', '.' and '/'"),
+            ));
+        }
+        if value.len() > MAX_LABEL_VALUE {
+            violations.push(Violation::new(
+                "call.labels",
+                format!("value of {key:?} is {} bytes long; at most {MAX_LABEL_VALUE}", value.len()),
+            ));
+        }
+    }
+    if violations.is_empty() { Ok(()) } else { Err(Error::InvalidArgument(violations)) }
+}

@@ -1,0 +1,114 @@
+//! JSON Schemas of tools: compiled once, never fetching anything.
+
+use crate::error::{Error, Result, Violation};
+use jsonschema::{Draft, Validator};
+use serde_json::Value;
+
+/// Problems reported for one document at most.
+const MAX_PROBLEMS: usize = 50;
+/// Length of one problem's text at most; the instance is in it and may be large.
+const MAX_TEXT: usize = 300;
+
+/// A compiled schema.
+#[derive(Debug)]
+pub struct Schema {
+    validator: Validator,
+}
+
+/// One problem: where in the document, and what was expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// JSON pointer, empty for the whole document.
+    pub pointer: String,
+    /// What was expected.
+    pub text: String,
+}
+
+impl Schema {
+    /// Compiles a schema of draft 2020-12. `field` is where it came from, for the error.
+    pub fn compile(tool: &str, field: &str, schema: &Value) -> Result<Schema> {
+        let refuse = |text: String| Error::ManifestInvalid {
+            tool: tool.into(),
+            violations: vec![Violation::new(format!("manifest.{field}"), text)],
+        };
+        if !schema.is_object() && !schema.is_boolean() {
+            return Err(refuse("a JSON Schema is an object or a boolean".into()));
+        }
+        let validator = jsonschema::options()
+            .with_draft(Draft::Draft202012)
+            .should_validate_formats(true)
+            .should_ignore_unknown_formats(true)
+            .build(schema)
+            .map_err(|error| {
+                let at = error.instance_path().to_string();
+                refuse(format!("not a valid JSON Schema 2020-12 at {at:?}: {}", shorten(error.to_string())))
+            })?;
+        Ok(Schema { validator })
+    }
+
+    /// Checks a document; every problem, up to a bound.
+    pub fn check(&self, document: &Value) -> std::result::Result<(), Vec<Problem>> {
+        // The quick answer first: nearly every document is right.
+        if self.validator.is_valid(document) {
+            return Ok(());
+        }
+        Err(self
+            .validator
+            .iter_errors(document)
+            .take(MAX_PROBLEMS)
+            .map(|error| Problem { pointer: error.instance_path().to_string(), text: shorten(error.to_string()) })
+            .collect())
+    }
+}
+
+fn shorten(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        let end = (0..=MAX_TEXT).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_problem_has_its_pointer() {
+        let schema = Schema::compile(
+            "t",
+            "input_schema",
+            &json!({"type": "object", "required": ["a"], "properties": {"b": {"items": {"type": "integer"}}}}),
+        )
+        .unwrap();
+        schema.check(&json!({"a": 1, "b": [1, 2]})).unwrap();
+        let problems = schema.check(&json!({"b": [1, "x"]})).unwrap_err();
+        let pointers: Vec<&str> = problems.iter().map(|problem| problem.pointer.as_str()).collect();
+        assert!(pointers.contains(&"") && pointers.contains(&"/b/1"), "{problems:?}");
+    }
+
+    #[test]
+    fn references_to_elsewhere_and_nonsense_are_refused() {
+        for schema in [
+            json!({"$ref": "https://example.com/schema.json"}),
+            json!({"$ref": "file:///etc/passwd"}),
+            json!({"type": "objekt"}),
+            json!(7),
+        ] {
+            assert!(matches!(Schema::compile("t", "input_schema", &schema), Err(Error::ManifestInvalid { .. })), "{schema}");
+        }
+    }
+
+    #[test]
+    fn a_schema_of_2020_12_may_refer_to_itself() {
+        let schema = Schema::compile(
+            "t",
+            "input_schema",
+            &json!({"$defs": {"node": {"properties": {"next": {"$ref": "#/$defs/node"}}, "type": "object"}}, "$ref": "#/$defs/node"}),
+        )
+        .unwrap();
+        assert!(schema.check(&json!({"next": {"next": 3}})).is_err());
+    }
+}
