@@ -1,1 +1,31 @@
-//! TODO
+//! The gRPC edge: one file per service, conversions beside them, and the only maker of statuses.
+//!
+//! A handler has four beats: convert, authorise (the edge did), call the domain, convert back.
+
+pub mod convert;
+mod edge;
+mod executions;
+mod health;
+mod server;
+mod status;
+mod stream;
+mod tools;
+mod unbuilt;
+
+pub use edge::{Method, RpcObserver, methods};
+pub use server::{Connection, Server, ServerConfig};
+pub use status::{DOMAIN, status};
+
+use crate::auth::Principal;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest silence on a stream unless the caller says otherwise.
+const DEFAULT_KEEPALIVE: Duration = Duration::from_secs(15);
+/// Longest silence a caller can ask for.
+const MAX_KEEPALIVE: Duration = Duration::from_secs(3600);
+
+/// The principal that the edge recognised; nobody if a request came past it, which then owns nothing.
+fn caller<T>(request: &tonic::Request<T>) -> Arc<str> {
+    request.extensions().get::<Arc<Principal>>().map_or_else(|| "nobody".into(), |principal| principal.name.clone())
+}

@@ -98,13 +98,15 @@ impl ToolService {
             })?;
         }
         let limits = self.limits.resolve(&tool.manifest.limits, &call.limits);
+        // Whatever keeps the guest from starting is the caller's error, before there is an execution.
         let needed = tool.program.initial_memory_bytes();
         if limits.memory_bytes < needed {
             return Err(Error::invalid(
                 "call.limits.memory_bytes",
-                format!("is {}; the module of tool {:?} needs at least {needed} to start", limits.memory_bytes, call.tool),
+                format!("is {}; tool {:?} needs at least {needed} to start", limits.memory_bytes, call.tool),
             ));
         }
+        tool.program.prepare(&limits).await?;
         let request = call.request_id.map(|request_id| {
             let mut hash = Sha256::new();
             for part in [call.tool.as_bytes(), &text, format!("{:?} {}", call.limits, call.keep_stdin_open).as_bytes()] {

@@ -10,7 +10,7 @@ use crate::domain::id::RequestId;
 use crate::domain::manifest::Manifest;
 use crate::domain::time::Timestamp;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Violation};
 use crate::execution::Lane;
 use crate::store::Store;
 use crate::store::requests::{self, Mutation, Noted};
@@ -217,6 +217,12 @@ impl Catalog {
         };
         let input = compile("input_schema", &manifest.input_schema)?;
         let output = compile("output_schema", &manifest.output_schema)?;
+        for grant in &manifest.directories {
+            self.engine.check_directory(grant).map_err(|problem| Error::ManifestInvalid {
+                tool: name.into(),
+                violations: vec![Violation::new("manifest.directories", problem)],
+            })?;
+        }
         // The digest tells whether the module is the one that serves: then nothing is loaded twice.
         let digest = hex::encode(Sha256::digest(&module));
         let program = match old {

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Prepares what the tests need, then runs all of them. Says loudly what it had to skip and why.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-target}
+skipped=()
+
+step() { printf '\n== %s\n' "$*"; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+scripts/prepare.sh test
+
+step 'Rust: the library, the binary, the documentation'
+cargo test --locked
+
+casemate=$(cd "$target" && pwd)/debug/casemate
+
+step 'Python SDK against the binary'
+if have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null; then
+  python=$(cd "$target" && pwd)/tools/python-test
+  [ -x "$python/bin/python" ] || python3 -m venv "$python"
+  "$python/bin/pip" install --quiet --editable 'sdk/python[test]'
+  CASEMATE_BIN=$casemate "$python/bin/python" -m pytest -q sdk/python/tests
+else
+  skipped+=('the Python SDK: python3 with venv is missing')
+fi
+
+step 'Example tools: a rebuild behaves as what is committed'
+if have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null; then
+  scripts/build-tools.sh --check
+else
+  skipped+=('the rebuild of the example tools: python3 with venv is missing')
+fi
+
+step 'The README, as a stranger would follow it'
+if have go || have grpcurl; then
+  CASEMATE_BIN=$casemate tests/readme.sh
+else
+  skipped+=('the README with grpcurl: neither grpcurl nor Go is installed')
+fi
+
+if [ "${#skipped[@]}" -gt 0 ]; then
+  printf '\n!! SKIPPED %s\n' "${skipped[@]}" >&2
+  [ -z "${CI:-}" ] || { echo '!! CI skips nothing' >&2; exit 1; }
+fi
+printf '\nall tests passed\n'

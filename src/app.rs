@@ -1,0 +1,280 @@
+//! The only composition root: from a configuration and bound listeners to a running server, and down again.
+//!
+//! Up: store, executions (what a killed server left becomes lost), engine, tools, services, listeners.
+//! Down: stop accepting, let executions finish within the grace period, end the rest, flush, close.
+
+use crate::auth::Authenticator;
+use crate::config::Config;
+use crate::engine::{Compiler, Engine, EngineConfig, Pagemap};
+use crate::error::{Error, Result};
+use crate::execution::{Registry, RegistryConfig};
+use crate::health::{ComponentState, Health};
+use crate::rpc::{Server, ServerConfig};
+use crate::store::Store;
+use crate::store::executions::Retention;
+use crate::telemetry::Metrics;
+use crate::tool::{Catalog, CatalogConfig, ToolService};
+use crate::{http, tool};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::server::TcpIncoming;
+
+mod observers;
+
+/// How long connections may take to send their last bytes once no execution is left. Half-open
+/// connections and streams that never end by themselves are cut then.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Everything the server listens on, bound before it starts so that a taken port is known at once.
+pub struct Listeners {
+    grpc: TcpListener,
+    socket: Option<Socket>,
+    http: Option<TcpListener>,
+}
+
+struct Socket {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+/// Removes the socket's file when the server is done with it.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Should it stay, the next start removes it: nobody will answer on it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// gRPC over TCP.
+    pub grpc: SocketAddr,
+    /// gRPC over a Unix socket.
+    pub socket: Option<PathBuf>,
+    /// Health and metrics over HTTP.
+    pub http: Option<SocketAddr>,
+}
+
+impl Listeners {
+    /// Binds what the configuration names; port 0 takes any free port.
+    pub async fn bind(config: &Config) -> Result<Listeners> {
+        let tcp = |key: &'static str, address: SocketAddr| async move {
+            TcpListener::bind(address).await.map_err(|error| {
+                Error::Internal(format!("cannot listen on {address} ({key}): {error}; choose another address or port"))
+            })
+        };
+        let grpc = tcp("server.address", config.server.address).await?;
+        let http = match config.http.enabled {
+            true => Some(tcp("http.address", config.http.address).await?),
+            false => None,
+        };
+        let socket = config.server.socket.as_deref().map(bind_socket).transpose()?;
+        Ok(Listeners { grpc, socket, http })
+    }
+
+    /// The addresses that were bound.
+    pub fn addresses(&self) -> Result<Addresses> {
+        let address = |listener: &TcpListener| {
+            listener.local_addr().map_err(|error| Error::Internal(format!("a listener has no address: {error}")))
+        };
+        Ok(Addresses {
+            grpc: address(&self.grpc)?,
+            socket: self.socket.as_ref().map(|socket| socket.file.0.clone()),
+            http: self.http.as_ref().map(address).transpose()?,
+        })
+    }
+}
+
+fn bind_socket(path: &Path) -> Result<Socket> {
+    let refuse = |error: std::io::Error| {
+        Error::Internal(format!("cannot listen on {} (server.socket): {error}; choose another path", path.display()))
+    };
+    // A socket that a killed server left behind: nobody answers on it.
+    if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path).map_err(refuse)?;
+    }
+    let listener = UnixListener::bind(path).map_err(refuse)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(refuse)?;
+    Ok(Socket { listener, file: SocketFile(path.to_owned()) })
+}
+
+/// Runs a server until `shutdown` resolves and everything is put away. `ready` is called once it
+/// answers.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    ready: impl FnOnce(),
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    let health = Health::new();
+    let metrics = Arc::new(Metrics::new()?);
+    let (stop, stopped) = watch::channel(false);
+    let until_stopped = |mut stopped: watch::Receiver<bool>| async move {
+        // An error means the sender is gone, which is a stop as well.
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    // The sidecar first: a probe learns that the server is starting rather than nothing.
+    let sidecar = listeners.http.map(|listener| {
+        let sidecar = http::Sidecar::new(health.clone(), metrics.clone());
+        tokio::spawn(http::serve(listener, sidecar, until_stopped(stopped.clone())))
+    });
+
+    let parts = Parts::make(&config, &health, &metrics).await?;
+    let server = Server::new(
+        ServerConfig {
+            max_message: usize::try_from(config.server.max_message).unwrap_or(usize::MAX),
+            max_module: config.engine.max_module,
+        },
+        parts.tools.clone(),
+        match &config.auth.token {
+            Some(token) => Authenticator::token(token.expose()),
+            None => Authenticator::open(),
+        },
+        health.clone(),
+        observers::rpc(metrics.clone()),
+    )?;
+    let (drain, drained) = watch::channel(false);
+    let mut serving = tokio::task::JoinSet::new();
+    {
+        let server = server.clone();
+        let incoming = TcpIncoming::from(listeners.grpc).with_nodelay(Some(true));
+        let shutdown = until_stopped(drained.clone());
+        serving.spawn(async move { server.serve(incoming, shutdown).await });
+    }
+    let (socket, _socket_file) = listeners.socket.map(|socket| (socket.listener, socket.file)).unzip();
+    if let Some(listener) = socket {
+        let shutdown = until_stopped(drained.clone());
+        serving.spawn(async move { server.serve(UnixListenerStream::new(listener), shutdown).await });
+    }
+    health.started();
+    ready();
+
+    tokio::select! {
+        () = shutdown => tracing::info!("shutting down"),
+        Some(ended) = serving.join_next() => {
+            health.drain();
+            let problem = match ended {
+                Ok(Err(error)) => error,
+                Ok(Ok(())) => Error::Internal("a listener closed".into()),
+                Err(error) => Error::Internal(format!("serving panicked: {error}")),
+            };
+            parts.close(Duration::ZERO).await;
+            return Err(problem);
+        }
+    }
+    health.drain();
+    let _ = drain.send(true);
+    parts.close(config.server.drain_timeout).await;
+    let last_words = async { while serving.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_WORDS, last_words).await.is_err() {
+        tracing::warn!("cutting connections that are still open");
+        serving.abort_all();
+    }
+    parts.store.close();
+    let _ = stop.send(true);
+    if let Some(sidecar) = sidecar {
+        let _ = tokio::time::timeout(LAST_WORDS, sidecar).await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What works behind the services.
+struct Parts {
+    store: Arc<Store>,
+    registry: Registry,
+    tools: Arc<ToolService>,
+    _watcher: Option<Box<dyn Send>>,
+}
+
+impl Parts {
+    async fn make(config: &Config, health: &Health, metrics: &Arc<Metrics>) -> Result<Parts> {
+        let data = &config.store.directory;
+        let store = Arc::new(Store::open(data, observers::store(metrics.clone()))?);
+        observers::follow_store(&store, health.clone());
+        let registry = Registry::open(
+            store.clone(),
+            RegistryConfig {
+                max_running: config.execution.max_running,
+                max_queued: config.execution.max_queued,
+                retention: Retention {
+                    max_count: config.retention.max_count,
+                    max_age: config.retention.max_age,
+                    max_bytes: config.retention.max_bytes,
+                },
+                memory: config.retention.memory,
+            },
+            observers::registry(metrics.clone()),
+        )
+        .await?;
+
+        let limits = config.limits.policy();
+        let engine = Engine::new(EngineConfig {
+            max_running: config.execution.max_running,
+            caps: limits.caps,
+            max_module_bytes: config.engine.max_module,
+            compile_timeout: config.engine.compile_timeout,
+            compile_memory: config.engine.compile_memory,
+            compile_workers: config.engine.compile_workers as usize,
+            cache_dir: Some(data.join("modules")),
+            compiler: compiler(),
+            pagemap: match config.engine.pagemap {
+                crate::config::PagemapUse::Auto => Pagemap::Auto,
+                crate::config::PagemapUse::On => Pagemap::On,
+                crate::config::PagemapUse::Off => Pagemap::Off,
+            },
+            directory_roots: config.engine.directory_roots.clone(),
+        })?;
+        health.set("engine", ComponentState::Up, match engine.facts().pagemap {
+            Ok(()) => "memories are reset through the page map".to_owned(),
+            Err(why) => format!("memories are reset by giving pages back: {why}"),
+        });
+
+        let catalog = Catalog::open(
+            CatalogConfig {
+                directory: config.tools.directory.clone(),
+                max_module_bytes: config.engine.max_module,
+                max_running_per_tool: config.execution.max_running_per_tool,
+            },
+            engine,
+            store.clone(),
+        )
+        .await?;
+        observers::follow_catalog(&catalog, health, metrics);
+        let watcher = match config.tools.watch {
+            true => Some(Box::new(tool::watch(&catalog)?) as Box<dyn Send>),
+            false => None,
+        };
+        let tools = ToolService::new(catalog, registry.clone(), limits, config.execution.max_parameters);
+        observers::follow_load(&registry, &store, metrics);
+        Ok(Parts { store, registry, tools: Arc::new(tools), _watcher: watcher })
+    }
+
+    async fn close(&self, grace: Duration) {
+        if let Err(error) = self.registry.shut_down(grace).await {
+            tracing::error!(%error, "the last records could not be written");
+        }
+    }
+}
+
+/// Modules are compiled by a process of their own where there is one to start: this very program, if it
+/// is `casemate` and not a program that uses the library.
+fn compiler() -> Compiler {
+    match std::env::current_exe() {
+        Ok(path) if path.file_name().is_some_and(|name| name == "casemate") => {
+            // The link to the running file stays right when an update replaces the file.
+            Compiler::Process(PathBuf::from("/proc/self/exe"))
+        }
+        _ => Compiler::InProcess,
+    }
+}

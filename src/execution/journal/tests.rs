@@ -1,0 +1,231 @@
+use super::*;
+use crate::domain::execution::{Exit, Usage};
+use proptest::prelude::*;
+use std::task::Waker;
+
+fn outcome() -> Outcome {
+    Outcome { exit: Exit::Exited { code: 0 }, message: String::new(), usage: Usage::default() }
+}
+
+fn end(journal: &Journal) -> bool {
+    let first = journal.close(|_, _, _| outcome());
+    journal.publish();
+    first
+}
+
+/// Reads what there is without waiting.
+fn drain(journal: &Journal, cursor: &mut Cursor) -> Vec<Event> {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut all = Vec::new();
+    loop {
+        let before = all.len();
+        if journal.poll_read(cursor, &mut context, &mut all).is_pending() || all.len() == before {
+            return all;
+        }
+    }
+}
+
+#[test]
+fn small_writes_are_one_event_until_somebody_reads() {
+    let journal = Journal::new(1 << 20);
+    journal.start(0);
+    for byte in b"hello" {
+        journal.write(OutputStream::Stdout, Bytes::copy_from_slice(&[*byte]));
+    }
+    let mut cursor = journal.reader(0);
+    let first = drain(&journal, &mut cursor);
+    assert_eq!(first.len(), 2);
+    assert!(matches!(&first[1].kind, EventKind::Output { data, offset: 0, .. } if data == "hello"));
+    journal.write(OutputStream::Stdout, Bytes::from_static(b" world"));
+    // What was read is not what grew.
+    let again = drain(&journal, &mut journal.reader(0));
+    assert_eq!(again[..2], first[..]);
+    assert!(matches!(&again[2].kind, EventKind::Output { data, offset: 5, .. } if data == " world"));
+}
+
+#[test]
+fn nothing_follows_the_end_and_it_comes_once() {
+    let journal = Journal::new(1 << 20);
+    assert!(end(&journal));
+    assert!(!end(&journal));
+    journal.write(OutputStream::Stdout, Bytes::from_static(b"late"));
+    journal.log(LogLevel::Info, "late".into());
+    let events = drain(&journal, &mut journal.reader(0));
+    assert_eq!(events.len(), 1);
+    assert!(matches!(events[0].kind, EventKind::Finished { .. }));
+}
+
+#[test]
+fn an_end_that_is_not_published_is_not_seen() {
+    let journal = Journal::new(1 << 20);
+    journal.write(OutputStream::Stdout, Bytes::from_static(b"x"));
+    journal.close(|_, _, _| outcome());
+    let mut cursor = journal.reader(0);
+    assert_eq!(drain(&journal, &mut cursor).len(), 1);
+    let (standing, record) = journal.record();
+    assert_eq!((standing.state, record.len()), (ExecutionState::Succeeded, 2));
+    journal.publish();
+    assert_eq!(drain(&journal, &mut cursor), record[1..]);
+}
+
+#[test]
+fn a_flood_keeps_its_head_and_its_tail() {
+    let journal = Journal::new(64 << 10);
+    for number in 0..10_000u32 {
+        journal.write(OutputStream::Stdout, Bytes::from(format!("{number:08}\n")));
+        journal.write(OutputStream::Stderr, Bytes::from_static(b"."));
+    }
+    end(&journal);
+    let events = drain(&journal, &mut journal.reader(0));
+    let text = |event: &Event| match &event.kind {
+        EventKind::Output { stream: OutputStream::Stdout, data, .. } => String::from_utf8_lossy(data).into_owned(),
+        _ => String::new(),
+    };
+    assert!(text(&events[0]).starts_with("00000000"));
+    assert!(events.iter().any(|event| text(event).contains("00009999")));
+    let gaps = events.iter().filter(|event| matches!(event.kind, EventKind::Truncated(_))).count();
+    assert_eq!(gaps, 1);
+    assert!(journal.weight() < 80 << 10, "{}", journal.weight());
+    assert!(journal.totals().truncated && journal.totals().dropped_bytes > 20_000);
+    assert!(journal.collect(OutputStream::Stdout).1);
+}
+
+#[test]
+fn a_reader_that_waits_is_woken() {
+    let journal = Arc::new(Journal::new(1 << 20));
+    let woken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    struct Count(Arc<std::sync::atomic::AtomicUsize>);
+    impl std::task::Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+    let waker = Waker::from(Arc::new(Count(woken.clone())));
+    let mut cursor = journal.reader(0);
+    let mut out = Vec::new();
+    for _ in 0..3 {
+        assert!(journal.poll_read(&mut cursor, &mut Context::from_waker(&waker), &mut out).is_pending());
+    }
+    journal.write(OutputStream::Stdout, Bytes::from_static(b"x"));
+    assert_eq!(woken.load(std::sync::atomic::Ordering::SeqCst), 1, "once, however often it asked");
+    assert!(journal.poll_read(&mut cursor, &mut Context::from_waker(&waker), &mut out).is_ready());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write(bool, usize),
+    Log(usize),
+    /// Reader `n` reads what there is.
+    Read(usize),
+    /// Reader `n` goes away and comes back with the sequence after the last it saw.
+    Reconnect(usize),
+    Export,
+    Close,
+    Publish,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (any::<bool>(), 0usize..3000).prop_map(|(err, size)| Step::Write(err, size)),
+        2 => (0usize..200).prop_map(Step::Log),
+        4 => (0usize..3).prop_map(Step::Read),
+        1 => (0usize..3).prop_map(Step::Reconnect),
+        1 => Just(Step::Export),
+        1 => Just(Step::Close),
+        1 => Just(Step::Publish),
+    ]
+}
+
+/// Checks a reader's events: no gaps but declared ones, offsets that add up, the end last and once.
+fn check(events: &[Event], written: &[Vec<u8>; 2], whole: bool) {
+    let mut next = 1;
+    let mut offsets = [0u64; 2];
+    for (place, event) in events.iter().enumerate() {
+        match &event.kind {
+            EventKind::Truncated(gap) => {
+                assert_eq!(gap.first_sequence, next, "a gap begins where the reader stands");
+                assert!(event.sequence >= next);
+                assert!(gap.stdout_offset >= offsets[0] && gap.stderr_offset >= offsets[1]);
+                offsets = [gap.stdout_offset, gap.stderr_offset];
+            }
+            kind => {
+                assert_eq!(event.sequence, next, "sequences have no gaps");
+                if let EventKind::Output { stream, offset, data } = kind {
+                    let of = *stream as usize;
+                    assert_eq!(*offset, offsets[of], "offsets have no gaps");
+                    let range = *offset as usize..*offset as usize + data.len();
+                    assert_eq!(&written[of][range], &data[..], "the bytes are those that were written");
+                    offsets[of] += data.len() as u64;
+                }
+                if matches!(kind, EventKind::Finished { .. }) {
+                    assert_eq!(place + 1, events.len(), "the end comes last");
+                }
+            }
+        }
+        next = event.sequence + 1;
+    }
+    if whole {
+        assert!(matches!(events.last().map(|event| &event.kind), Some(EventKind::Finished { .. })));
+        assert_eq!(offsets, [written[0].len() as u64, written[1].len() as u64]);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_interleaving_keeps_the_guarantees(budget in 1u64..40_000, steps in proptest::collection::vec(step(), 1..200)) {
+        let journal = Journal::new(budget);
+        let mut written = [Vec::new(), Vec::new()];
+        let mut cursors: Vec<Cursor> = (0..3).map(|_| journal.reader(0)).collect();
+        let mut seen: Vec<Vec<Event>> = vec![Vec::new(); 3];
+        let mut closed = false;
+        let mut fill = 0u8;
+        for step in steps {
+            match step {
+                Step::Write(err, size) => {
+                    let data: Vec<u8> = (0..size).map(|_| { fill = fill.wrapping_mul(31).wrapping_add(7); fill }).collect();
+                    let stream = if err { OutputStream::Stderr } else { OutputStream::Stdout };
+                    if !closed {
+                        written[stream as usize].extend_from_slice(&data);
+                    }
+                    journal.write(stream, data.into());
+                }
+                Step::Log(size) => journal.log(LogLevel::Info, "l".repeat(size)),
+                Step::Read(reader) => {
+                    let events = drain(&journal, &mut cursors[reader]);
+                    seen[reader].extend(events);
+                }
+                Step::Reconnect(reader) => {
+                    let from = seen[reader].last().map_or(0, |event| event.sequence + 1);
+                    let over = matches!(seen[reader].last(), Some(Event { kind: EventKind::Finished { .. }, .. }));
+                    if !over {
+                        cursors[reader] = journal.reader(from);
+                    }
+                }
+                Step::Export => check(&journal.export(1), &written, false),
+                Step::Close => { journal.close(|_, _, _| outcome()); closed = true; }
+                Step::Publish => journal.publish(),
+            }
+        }
+        end(&journal);
+        for (cursor, seen) in cursors.iter_mut().zip(&mut seen) {
+            seen.extend(drain(&journal, cursor));
+            check(seen, &written, true);
+        }
+        // A late reader sees what is kept, and the same sequence carries the same bytes for everybody.
+        let late = drain(&journal, &mut journal.reader(0));
+        check(&late, &written, true);
+        for early in &seen {
+            for event in early {
+                if let Some(same) = late.iter().find(|other| other.sequence == event.sequence)
+                    && !matches!(same.kind, EventKind::Truncated(_)) && !matches!(event.kind, EventKind::Truncated(_))
+                {
+                    prop_assert_eq!(same, event);
+                }
+            }
+        }
+        // And so does the form the store keeps.
+        let (standing, record) = journal.record();
+        let frozen = Journal::frozen(record, standing);
+        prop_assert_eq!(drain(&frozen, &mut frozen.reader(0)), late);
+    }
+}
