@@ -14,7 +14,7 @@ use crate::store::Store;
 use crate::store::executions::Retention;
 use crate::telemetry::Metrics;
 use crate::tool::{Catalog, CatalogConfig, ToolService};
-use crate::{http, tool};
+use crate::{http, rpc, tool};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -117,7 +117,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let health = Health::new();
-    let metrics = Arc::new(Metrics::new()?);
+    let metrics = Arc::new(Metrics::new(rpc::methods().iter().map(|method| method.label.clone())));
     let (stop, stopped) = watch::channel(false);
     let until_stopped = |mut stopped: watch::Receiver<bool>| async move {
         // An error means the sender is gone, which is a stop as well.
@@ -141,7 +141,7 @@ pub async fn run(
             None => Authenticator::open(),
         },
         health.clone(),
-        observers::rpc(metrics.clone()),
+        Arc::new(observers::Calls(metrics.clone())),
     )?;
     let (drain, drained) = watch::channel(false);
     let mut serving = tokio::task::JoinSet::new();
@@ -200,7 +200,7 @@ struct Parts {
 impl Parts {
     async fn make(config: &Config, health: &Health, metrics: &Arc<Metrics>) -> Result<Parts> {
         let data = &config.store.directory;
-        let store = Arc::new(Store::open(data, observers::store(metrics.clone()))?);
+        let store = Arc::new(Store::open(data, metrics.clone())?);
         observers::follow_store(&store, health.clone());
         let registry = Registry::open(
             store.clone(),
@@ -214,7 +214,7 @@ impl Parts {
                 },
                 memory: config.retention.memory,
             },
-            observers::registry(metrics.clone()),
+            metrics.clone(),
         )
         .await?;
 
@@ -248,15 +248,15 @@ impl Parts {
             },
             engine,
             store.clone(),
+            Arc::new(observers::Tools::new(metrics.clone(), health.clone())),
         )
         .await?;
-        observers::follow_catalog(&catalog, health, metrics);
+        observers::read_from(metrics, registry.clone(), &store, &catalog);
         let watcher = match config.tools.watch {
             true => Some(Box::new(tool::watch(&catalog)?) as Box<dyn Send>),
             false => None,
         };
         let tools = ToolService::new(catalog, registry.clone(), limits, config.execution.max_parameters);
-        observers::follow_load(&registry, &store, metrics);
         Ok(Parts { store, registry, tools: Arc::new(tools), _watcher: watcher })
     }
 

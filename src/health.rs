@@ -106,9 +106,8 @@ impl Report {
     }
 
     fn judge(&self) -> Status {
-        let impaired = |component: &Component| {
-            matches!(component.state, ComponentState::Degraded | ComponentState::Down)
-        };
+        let impaired =
+            |component: &Component| matches!(component.state, ComponentState::Degraded | ComponentState::Down);
         match self.phase {
             Phase::Starting => Status::Starting,
             Phase::Draining => Status::Draining,

@@ -198,7 +198,10 @@ mod tests {
     /// Status code and body.
     async fn fetch(address: std::net::SocketAddr, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -215,7 +218,10 @@ mod tests {
         let (code, body) = fetch(served.address, "/health").await;
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!((code, &body["status"], &body["ready"]), (200, &json!("degraded"), &json!(true)));
-        assert_eq!(body["components"]["tools"], json!({"state": "degraded", "detail": "1 of 2 tools cannot be loaded"}));
+        assert_eq!(
+            body["components"]["tools"],
+            json!({"state": "degraded", "detail": "1 of 2 tools cannot be loaded"})
+        );
         assert_eq!(body["version"], env!("CARGO_PKG_VERSION"));
         assert!(body["uptime_seconds"].is_u64());
         served.health.drain();

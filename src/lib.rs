@@ -1,6 +1,8 @@
 //! Casemate runs what AI agents ask for in the tightest sandbox that can do the job.
 
+pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod engine;

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 /// Rooms by floor. A room may use rooms on lower floors, and rooms it is named beside here.
 const FLOORS: &[&[&str]] = &[
-    &["domain", "error", "proto", "telemetry"],
+    &["domain", "error", "proto"],
     &["store"],
     &["engine"],
     &["execution"],
     &["tool"],
-    &["auth", "config", "health"],
+    &["config"],
+    &["auth", "health", "telemetry"],
     &["rpc", "http"],
     &["app"],
     &["cli"],
@@ -19,7 +20,7 @@ const FLOORS: &[&[&str]] = &[
 
 /// Arrows within a floor that are meant.
 const BESIDE: &[(&str, &str)] =
-    &[("error", "domain"), ("telemetry", "domain"), ("http", "health"), ("auth", "error")];
+    &[("error", "domain"), ("auth", "error")];
 
 fn sources(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

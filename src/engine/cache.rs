@@ -56,7 +56,8 @@ impl Cache {
         if metadata.mode() & 0o077 != 0 {
             fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(refused)?;
         }
-        let ours: Vec<String> = fingerprints.iter().map(|print| format!("-{}{ENDING}", hex::encode(&print[..16]))).collect();
+        let ours: Vec<String> =
+            fingerprints.iter().map(|print| format!("-{}{ENDING}", hex::encode(&print[..16]))).collect();
         for entry in fs::read_dir(directory).map_err(refused)?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let foreign = name.ends_with(ENDING) && !ours.iter().any(|ending| name.ends_with(ending));

@@ -83,7 +83,8 @@ impl Workshop {
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         let mut child = command.spawn().map_err(cannot)?;
-        let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        let (Some(mut stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return Err(Failure::Server("the compiler's process has no streams".into()));
         };
@@ -101,7 +102,10 @@ impl Workshop {
             child.wait().await.map_err(cannot)
         };
         match tokio::time::timeout(self.timeout, work).await {
-            Ok(Ok(status)) if status.success() => Ok(code),
+            Ok(Ok(status)) if status.success() && code.starts_with(b"\x7fELF") => Ok(code),
+            Ok(Ok(status)) if status.success() => {
+                Err(Failure::Server(format!("{} compile-module wrote no code; is it this program?", program.display())))
+            }
             Ok(Ok(status)) => Err(self.explain(status, &String::from_utf8_lossy(&complaint))),
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(Failure::Module(self.too_slow())),
@@ -150,7 +154,8 @@ pub(super) fn is_component(module: &[u8]) -> bool {
 
 fn precompile(module: &[u8], metered: bool) -> Result<Vec<u8>, Failure> {
     let engine = wasmtime::Engine::new(&code_config(metered)).map_err(|error| Failure::Server(format!("{error:#}")))?;
-    let code = if is_component(module) { engine.precompile_component(module) } else { engine.precompile_module(module) };
+    let code =
+        if is_component(module) { engine.precompile_component(module) } else { engine.precompile_module(module) };
     code.map_err(|error| Failure::Module(format!("{error:#}")))
 }
 
@@ -213,7 +218,10 @@ mod tests {
             Failure::Server(problem) => format!("server: {problem}"),
         };
         assert_eq!(text(i32::from(REFUSED) << 8, "bad magic\n"), "module: bad magic");
-        assert!(text(6, "memory allocation of 8192 bytes failed").starts_with("module: compiling it needs more than 1024 MiB"));
+        assert!(
+            text(6, "memory allocation of 8192 bytes failed")
+                .starts_with("module: compiling it needs more than 1024 MiB")
+        );
         assert!(text(9, "").starts_with("module: compiling it needs more than"));
         assert!(text(24, "").starts_with("module: compiling it takes longer than 30s"));
         assert!(text(1 << 8, "no such verb").starts_with("server: "));
@@ -223,6 +231,12 @@ mod tests {
     async fn a_program_that_is_missing_is_the_servers_fault() {
         let failure = workshop("/missing").compile(&Bytes::from_static(b"\0asm\x01\0\0\0"), false).await.unwrap_err();
         assert!(matches!(failure, Failure::Server(problem) if problem.contains("/missing")));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_this_one_is_the_servers_fault() {
+        let failure = workshop("/bin/true").compile(&Bytes::from_static(b"\0asm\x01\0\0\0"), false).await.unwrap_err();
+        assert!(matches!(failure, Failure::Server(problem) if problem.contains("wrote no code")));
     }
 
     #[tokio::test]

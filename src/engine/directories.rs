@@ -49,7 +49,8 @@ impl Roots {
     /// Opens the directory of a grant below its root.
     pub fn resolve(&self, grant: &DirectoryGrant) -> Result<OwnedFd, String> {
         let host = grant.host.display();
-        let plain = |path: &Path| path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        let plain =
+            |path: &Path| path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
         if !grant.host.is_absolute() || !plain(&grant.host) {
             return Err(format!("directory {host}: expected an absolute path without '..'"));
         }
@@ -66,7 +67,9 @@ impl Roots {
         let rest = if rest.as_os_str().is_empty() { Path::new(".") } else { rest };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         openat2(&root.directory, rest, FLAGS, Mode::empty(), resolve).map_err(|error| match error {
-            rustix::io::Errno::XDEV => format!("directory {host} leads out of {} by a symbolic link", root.path.display()),
+            rustix::io::Errno::XDEV => {
+                format!("directory {host} leads out of {} by a symbolic link", root.path.display())
+            }
             error => format!("directory {host} cannot be opened: {error}"),
         })
     }

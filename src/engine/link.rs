@@ -30,7 +30,8 @@ impl VariantEngine {
         modules.allow_shadowing(true);
         for module in ["wasi_snapshot_preview1", "wasi_unstable"] {
             // The one of wasmtime-wasi traps on codes from 126 on, which programs do use.
-            modules.func_wrap(module, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
+            modules
+                .func_wrap(module, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
         }
         let mut components = component::Linker::new(&engine);
         p2::add_to_linker_async(&mut components)?;
@@ -77,7 +78,10 @@ pub(super) fn link(variant: &VariantEngine, kind: ModuleKind, code: &[u8]) -> Re
             let component = unsafe { Component::deserialize(&variant.engine, code) }.map_err(unfit)?;
             let pre = variant.components.instantiate_pre(&component).map_err(|error| bad_import(&error, true))?;
             let command = CommandPre::new(pre).map_err(|error| {
-                format!("it is not a command: it must export wasi:cli/run ({:#}); build it as a WASI 0.2 command", error)
+                format!(
+                    "it is not a command: it must export wasi:cli/run ({:#}); build it as a WASI 0.2 command",
+                    error
+                )
             })?;
             let needs = component.resources_required();
             component.initialize_copy_on_write_image().map_err(unfit)?;
@@ -107,7 +111,9 @@ fn check_exports(module: &Module) -> Result<(), String> {
     let imports_any = module.imports().len() > 0;
     match module.get_export("memory") {
         Some(ExternType::Memory(_)) => Ok(()),
-        _ if imports_any => Err("it exports no memory named \"memory\", through which it would talk to its imports".into()),
+        _ if imports_any => {
+            Err("it exports no memory named \"memory\", through which it would talk to its imports".into())
+        }
         _ => Ok(()),
     }
 }
@@ -124,4 +130,3 @@ fn bad_import(error: &wasmtime::Error, component: bool) -> String {
 fn slots(needs: &ResourcesRequired) -> u32 {
     needs.num_memories.max(needs.num_tables.div_ceil(TABLES_PER_SLOT)).max(1)
 }
-

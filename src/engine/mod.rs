@@ -107,8 +107,8 @@ pub const WASMTIME_VERSION: &str = "48.0.8";
 /// How the engine works.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// Runs at the same time: slots of the pool. Each reserves a little more than 4 GiB of address space,
-    /// and no memory until it is used. 1 to 8192.
+    /// Runs at the same time: slots of the pool. Each reserves a little more than 8 GiB of address space,
+    /// and no memory until it is used. 1 to 4096.
     pub max_running: u32,
     /// Sizes the slots: no run gets more memory or table elements than these, whatever its limits say. A
     /// memory has at most 4 GiB.
@@ -194,11 +194,14 @@ impl Engine {
     /// [`Error::InvalidArgument`] naming the setting that cannot be; [`Error::Internal`] if the system gives
     /// no address space or thread. A cache that cannot be used is no error: it is told in the log.
     pub fn new(config: EngineConfig) -> Result<Engine> {
-        if !(1..=8192).contains(&config.max_running) {
-            return Err(Error::invalid("engine.max_running", "expected 1 to 8192"));
+        if !(1..=4096).contains(&config.max_running) {
+            return Err(Error::invalid("engine.max_running", "expected 1 to 4096"));
         }
         if config.caps.memory_bytes > 4 << 30 {
-            return Err(Error::invalid("limits.caps.memory_bytes", "expected at most 4 GiB, the most a module can address"));
+            return Err(Error::invalid(
+                "limits.caps.memory_bytes",
+                "expected at most 4 GiB, the most a module can address",
+            ));
         }
         let pagemap = pagemap::decide(config.pagemap)?;
         match pagemap {
@@ -260,7 +263,7 @@ impl Engine {
 
 fn cannot_start(error: wasmtime::Error) -> Error {
     Error::Internal(format!(
-        "the engine cannot start: {error:#}; it needs about 4 GiB of address space for each of engine.max_running slots"
+        "the engine cannot start: {error:#}; it needs about 8 GiB of address space for each of engine.max_running slots"
     ))
 }
 

@@ -4,7 +4,7 @@ use super::limiter::Denied;
 use super::variant::MAX_FRAMES;
 use crate::domain::execution::{Exit, Trap};
 use crate::domain::limits::Limits;
-use wasmtime::{Trap as Code, WasmBacktrace};
+use wasmtime::{ThrownException, Trap as Code, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 /// Characters of one line of a backtrace, and of a host's message: names in a module can be of any length.
@@ -78,6 +78,9 @@ impl Ended {
                 ),
             },
             (Some(code), None) => trapped(code_name(code), &code_text(code), error),
+            (None, None) if error.is::<ThrownException>() => {
+                trapped("uncaught_exception", "an exception was thrown and not caught", error)
+            }
             (None, None) => trapped("host_error", &cut(&format!("{:#}", error.root_cause())), error),
         }
     }
@@ -161,7 +164,10 @@ mod tests {
         assert_eq!(failed(trap(), Some(Denied::Table(1))).exit, Exit::OutOfMemory);
         assert_eq!(failed(Code::StackOverflow.into(), Some(Denied::Memory(1))).exit, Exit::StackOverflow);
         let Exit::Trapped(trap) = failed(trap(), None).exit else { panic!("expected a trap") };
-        assert_eq!((trap.code.as_str(), trap.message.as_str()), ("unreachable", "wasm `unreachable` instruction executed"));
+        assert_eq!(
+            (trap.code.as_str(), trap.message.as_str()),
+            ("unreachable", "wasm `unreachable` instruction executed")
+        );
     }
 
     #[test]

@@ -60,7 +60,9 @@ mod tests {
     fn a_swap_area_is_seen() {
         let headings = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
         assert!(!has_swap(headings));
-        assert!(has_swap(&format!("{headings}/dev/zram0                              partition\t8388604\t\t0\t\t100\n")));
+        assert!(has_swap(&format!(
+            "{headings}/dev/zram0                              partition\t8388604\t\t0\t\t100\n"
+        )));
     }
 
     #[test]

@@ -120,7 +120,11 @@ impl Loaded {
         Ok(linked)
     }
 
-    async fn link(&self, variant: Variant, code: impl AsRef<Vec<u8>> + Send + 'static) -> Result<Result<Linked, String>> {
+    async fn link(
+        &self,
+        variant: Variant,
+        code: impl AsRef<Vec<u8>> + Send + 'static,
+    ) -> Result<Result<Linked, String>> {
         let (engine, kind) = (self.engine.clone(), self.kind);
         blocking(move || Ok(link::link(engine.0.variant(variant)?, kind, code.as_ref()))).await?
     }
@@ -211,7 +215,9 @@ impl Program {
                 Err(error) => Err(not_started(error, store.data(), &limits)?),
             },
             Pre::Component(pre) => match pre.instantiate_async(&mut *store).await {
-                Ok(command) => command.wasi_cli_run().call_run(&mut *store).await.map(|ended| i32::from(ended.is_err())),
+                Ok(command) => {
+                    command.wasi_cli_run().call_run(&mut *store).await.map(|ended| i32::from(ended.is_err()))
+                }
                 Err(error) => Err(not_started(error, store.data(), &limits)?),
             },
         };
@@ -276,7 +282,12 @@ impl Drop for Guest {
 
 impl Inner {
     /// Waits for slots, but no longer than the run would be allowed to take.
-    async fn slots(&self, variant: Variant, count: u32, patience: Duration) -> Result<tokio::sync::SemaphorePermit<'_>> {
+    async fn slots(
+        &self,
+        variant: Variant,
+        count: u32,
+        patience: Duration,
+    ) -> Result<tokio::sync::SemaphorePermit<'_>> {
         let slots = &self.variant(variant)?.slots;
         if let Ok(permit) = slots.try_acquire_many(count) {
             return Ok(permit);

@@ -13,6 +13,12 @@ use std::sync::Arc;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
 
+/// Open files, streams and pollables a guest may hold: each takes memory of the host, a file a descriptor too.
+const MAX_RESOURCES: usize = 256;
+
+/// Random bytes a guest gets from one call. They are made while the worker waits.
+const MAX_RANDOM: u64 = 1 << 20;
+
 /// Everything one run is given. The guest sees nothing else: no environment, no files, no network of the host.
 #[derive(Clone)]
 pub struct Run {
@@ -51,7 +57,8 @@ impl State {
             .stderr(Output(run.output.clone(), OutputStream::Stderr))
             .allow_tcp(false)
             .allow_udp(false)
-            .allow_ip_name_lookup(false);
+            .allow_ip_name_lookup(false)
+            .max_random_size(MAX_RANDOM);
         for arg in run.args {
             wasi.arg(arg);
         }
@@ -61,8 +68,10 @@ impl State {
         for grant in run.directories.iter() {
             roots.give(grant, &mut wasi)?;
         }
+        let mut wasi = wasi.build_p1();
+        wasi.ctx().table.set_max_capacity(MAX_RESOURCES);
         Ok(State {
-            wasi: wasi.build_p1(),
+            wasi,
             limiter: Limiter::new(limits, run.meter.clone()),
             host: Host { output: run.output, egress: run.egress, meter: run.meter, limit: limits.host_calls },
         })

@@ -109,7 +109,7 @@ pub(super) fn code_config(metered: bool) -> Config {
         .wasm_memory64(false)
         .wasm_function_references(false)
         .wasm_gc(false)
-        .wasm_exceptions(false)
+        .wasm_exceptions(true)
         .wasm_component_model(true)
         .concurrency_support(false);
     config
@@ -122,12 +122,13 @@ pub(super) fn server_config(config: &EngineConfig, variant: Variant, pagemap: bo
         usize::try_from(value).map_err(|_| Error::invalid(field, "does not fit the address space of this machine"))
     };
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_memories(slots)
+    // A run that throws exceptions keeps them in a heap of its own, which takes a memory of the pool.
+    pool.total_memories(slots.saturating_mul(2))
         .total_tables(slots.saturating_mul(TABLES_PER_SLOT))
         .total_stacks(slots)
         .total_core_instances(slots.saturating_mul(MAX_CORE_INSTANCES))
         .total_component_instances(slots)
-        .total_gc_heaps(0)
+        .total_gc_heaps(slots)
         .max_memories_per_module(1)
         .max_tables_per_module(TABLES_PER_SLOT)
         .max_memories_per_component(MAX_MEMORIES)

@@ -13,7 +13,7 @@ use prost::Message;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tonic::Code;
@@ -24,15 +24,20 @@ use tower::{Layer, Service};
 pub struct Method {
     /// `/package.Service/Method`
     pub path: String,
-    /// `Service/Method`, short enough for a label.
+    /// `Service/Method`, without the package: short enough for a label.
     pub label: String,
 }
 
-/// All methods this server has, in a fixed order, plus one last entry for all others.
-pub fn methods() -> Vec<Method> {
+/// All methods this server has, in a fixed order. The number after the last one stands for all others.
+pub fn methods() -> &'static [Method] {
+    static METHODS: LazyLock<Vec<Method>> = LazyLock::new(list_methods);
+    &METHODS
+}
+
+fn list_methods() -> Vec<Method> {
     let mut methods = Vec::new();
     let mut add = |service: &str, method: &str| {
-        let short = service.rsplit('.').next().unwrap_or(service);
+        let short = service.trim_start_matches("casemate.v1.").trim_start_matches("grpc.");
         methods.push(Method { path: format!("/{service}/{method}"), label: format!("{short}/{method}") });
     };
     if let Ok(set) = prost_types::FileDescriptorSet::decode(crate::proto::DESCRIPTORS) {
@@ -48,7 +53,7 @@ pub fn methods() -> Vec<Method> {
         add("grpc.health.v1.Health", method);
     }
     add("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo");
-    methods.push(Method { path: String::new(), label: "other".into() });
+    add("grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo");
     methods
 }
 
@@ -65,7 +70,7 @@ pub(super) struct EdgeLayer {
 }
 
 struct Shared {
-    methods: HashMap<String, usize>,
+    methods: HashMap<&'static str, usize>,
     other: usize,
     authenticator: Authenticator,
     observer: Arc<dyn RpcObserver>,
@@ -73,9 +78,8 @@ struct Shared {
 
 impl EdgeLayer {
     pub(super) fn new(authenticator: Authenticator, observer: Arc<dyn RpcObserver>) -> Self {
-        let methods = methods();
-        let other = methods.len() - 1;
-        let methods = methods.into_iter().enumerate().map(|(number, method)| (method.path, number)).collect();
+        let other = methods().len();
+        let methods = methods().iter().enumerate().map(|(number, method)| (method.path.as_str(), number)).collect();
         EdgeLayer { shared: Arc::new(Shared { methods, other, authenticator, observer }) }
     }
 }
@@ -256,8 +260,7 @@ mod tests {
         let methods = methods();
         assert!(methods.iter().any(|method| method.label == "Tools/ExecuteTool"));
         assert!(methods.iter().any(|method| method.path == "/grpc.health.v1.Health/Check"));
-        assert_eq!(methods.last().unwrap().label, "other");
-        let paths: std::collections::HashSet<_> = methods.iter().map(|method| &method.path).collect();
-        assert_eq!(paths.len(), methods.len());
+        let labels: std::collections::HashSet<_> = methods.iter().map(|method| &method.label).collect();
+        assert_eq!(labels.len(), methods.len(), "labels are distinct");
     }
 }

@@ -2,13 +2,20 @@
 //!
 //! A handler has four beats: convert, authorise (the edge did), call the domain, convert back.
 
+mod agents;
+mod containers;
 pub mod convert;
+mod credentials;
 mod edge;
 mod executions;
 mod health;
+mod pools;
 mod server;
+mod sessions;
+mod snapshots;
 mod status;
 mod stream;
+mod system;
 mod tools;
 mod unbuilt;
 

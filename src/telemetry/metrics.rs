@@ -17,9 +17,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// From the shortest call of a warm tool to the longest one worth telling apart.
-const CALL_SECONDS: [f64; 18] = [
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-];
+const CALL_SECONDS: [f64; 18] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// A guest can be done in microseconds and may run for an hour.
 const RUN_SECONDS: [f64; 18] = [
     0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0,
@@ -138,19 +137,18 @@ impl CacheResult {
 
 impl Metrics {
     /// Metrics for a server with these methods, named as they should appear in labels, such as
-    /// `casemate.v1.Tools/ExecuteTool`. [`Metrics::rpc`] takes the index into this list.
-    pub fn new(methods: impl IntoIterator<Item = &'static str>) -> Self {
+    /// `Tools/ExecuteTool`. [`Metrics::rpc`] takes the index into this list.
+    pub fn new(methods: impl IntoIterator<Item = String>) -> Self {
         let registry = Registry::new();
         let make = Maker { registry: &registry };
-        let requests =
-            make.counters("casemate_rpc_requests_total", "Calls that were answered.", &["method", "code"]);
+        let requests = make.counters("casemate_rpc_requests_total", "Calls that were answered.", &["method", "code"]);
         let seconds = make.histograms(
             "casemate_rpc_seconds",
             "Time from a call's arrival to the end of its answer, in seconds.",
             &CALL_SECONDS,
             &["method"],
         );
-        let rpc = methods.into_iter().chain([OTHER_METHOD]).map(|method| RpcMetrics {
+        let rpc = methods.into_iter().chain([OTHER_METHOD.to_owned()]).map(|method| RpcMetrics {
             method,
             requests: requests.clone(),
             seconds: seconds.clone(),
@@ -158,7 +156,8 @@ impl Metrics {
             histogram: OnceLock::new(),
         });
         let rpc = rpc.collect();
-        let executions = make.counters("casemate_executions_total", "Executions that ended, by final state.", &["state"]);
+        let executions =
+            make.counters("casemate_executions_total", "Executions that ended, by final state.", &["state"]);
         let rejected = make.counters(
             "casemate_execution_rejected_total",
             "Calls that were turned away before they became executions.",
@@ -334,7 +333,7 @@ impl Metrics {
 /// The handle of one method. Series appear with their first call, so that a scrape is not filled with
 /// zeros of methods nobody uses.
 pub struct RpcMetrics {
-    method: &'static str,
+    method: String,
     requests: IntCounterVec,
     seconds: HistogramVec,
     codes: [OnceLock<IntCounter>; CODES.len()],
@@ -345,9 +344,9 @@ impl RpcMetrics {
     /// A call was answered with this gRPC code after this time.
     pub fn answered(&self, code: i32, time: Duration) {
         let index = usize::try_from(code).ok().filter(|index| *index < CODES.len()).unwrap_or(UNKNOWN);
-        let label = [self.method, CODES[index]];
+        let label = [self.method.as_str(), CODES[index]];
         self.codes[index].get_or_init(|| self.requests.with_label_values(&label)).inc();
-        self.histogram.get_or_init(|| self.seconds.with_label_values(&[self.method])).observe(time.as_secs_f64());
+        self.histogram.get_or_init(|| self.seconds.with_label_values(&[&self.method])).observe(time.as_secs_f64());
     }
 }
 
@@ -442,7 +441,7 @@ mod tests {
 
     #[test]
     fn every_metric_is_documented_and_the_other_way_round() {
-        let metrics = Metrics::new(["casemate.v1.Tools/ExecuteTool"]);
+        let metrics = Metrics::new(["Tools/ExecuteTool".to_owned()]);
         metrics.rpc(0).answered(0, Duration::from_millis(1));
         metrics.tool("echo").ended(ExecutionState::Failed);
         metrics.render();
@@ -476,7 +475,7 @@ mod tests {
 
     #[test]
     fn methods_and_codes_are_closed_sets() {
-        let metrics = Metrics::new(["a/B"]);
+        let metrics = Metrics::new(["a/B".to_owned()]);
         metrics.rpc(0).answered(5, Duration::from_millis(2));
         metrics.rpc(77).answered(1234, Duration::ZERO);
         let text = metrics.render();
@@ -488,7 +487,13 @@ mod tests {
     #[test]
     fn readings_are_taken_when_somebody_scrapes() {
         let metrics = Metrics::new([]);
-        metrics.read_from(|| Readings { running: 3, queued: 2, store_pending: 1, tools_stale: 4, ..Readings::default() });
+        metrics.read_from(|| Readings {
+            running: 3,
+            queued: 2,
+            store_pending: 1,
+            tools_stale: 4,
+            ..Readings::default()
+        });
         let text = metrics.render();
         for line in [
             "casemate_executions_running 3",

@@ -43,12 +43,19 @@ pub struct Catalog {
     directory: Directory,
     engine: Engine,
     store: Arc<Store>,
+    observer: Arc<dyn CatalogObserver>,
     max_running_per_tool: u32,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
 }
 
 type Table = HashMap<Arc<str>, Arc<Entry>>;
+
+/// Hears of every change of the tools there are; health and metrics do.
+pub trait CatalogObserver: Send + Sync + 'static {
+    /// These are the tools now, by name.
+    fn changed(&self, entries: &[Arc<Entry>]);
+}
 
 /// One tool as it stands.
 pub struct Entry {
@@ -102,12 +109,18 @@ pub struct Upload {
 
 impl Catalog {
     /// Opens a directory and loads what is in it. Faulty tools are in the table with their problem.
-    pub async fn open(config: CatalogConfig, engine: Engine, store: Arc<Store>) -> Result<Arc<Catalog>> {
+    pub async fn open(
+        config: CatalogConfig,
+        engine: Engine,
+        store: Arc<Store>,
+        observer: Arc<dyn CatalogObserver>,
+    ) -> Result<Arc<Catalog>> {
         let catalog = Arc::new(Catalog {
             table: ArcSwap::default(),
             directory: Directory::open(config.directory, config.max_module_bytes)?,
             engine,
             store,
+            observer,
             max_running_per_tool: config.max_running_per_tool,
             changing: tokio::sync::Mutex::new(()),
         });
@@ -173,7 +186,7 @@ impl Catalog {
             list.push(entry.name.to_string());
             after.insert(entry.name.clone(), Arc::new(entry));
         }
-        self.table.store(Arc::new(after));
+        self.publish(after);
 
         changes.problems = self
             .list()
@@ -351,7 +364,12 @@ impl Catalog {
     fn change(&self, change: impl FnOnce(&mut Table)) {
         let mut table = (*self.table.load_full()).clone();
         change(&mut table);
+        self.publish(table);
+    }
+
+    fn publish(&self, table: Table) {
         self.table.store(Arc::new(table));
+        self.observer.changed(&self.list());
     }
 
     async fn blocking<T: Send + 'static>(

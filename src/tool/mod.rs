@@ -9,7 +9,7 @@ mod schema;
 mod watch;
 
 pub use call::{Call, Called, Parameters, ToolService};
-pub use catalog::{Catalog, CatalogConfig, Entry, Reloaded, Upload};
+pub use catalog::{Catalog, CatalogConfig, CatalogObserver, Entry, Reloaded, Upload};
 pub use forms::{Form, render};
 pub use schema::{Problem, Schema};
 pub use watch::watch;

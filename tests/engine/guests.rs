@@ -167,6 +167,17 @@ pub fn files(path: &str) -> String {
     )
 }
 
+/// Opens the file `file` in its first directory, over and over, until that is refused.
+pub const OPEN_FOREVER: &str = r#"(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 1024) "file")
+  (func (export "_start")
+    (loop $again
+      (br_if $again (i32.eqz (call $open (i32.const 3) (i32.const 1) (i32.const 1024) (i32.const 4)
+        (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 16)))))))"#;
+
 /// A component whose `run` returns the given value (0 well, 1 not).
 pub fn component(result: i32) -> String {
     format!(
@@ -212,3 +223,20 @@ pub const HELLO_COMPONENT: &str = r#"(component
   (func $run (result (result)) (canon lift (core func $main "run")))
   (instance $r (export "run" (func $run)))
   (export "wasi:cli/run@0.2.0" (instance $r)))"#;
+
+/// Throws and catches exceptions, `times` in all.
+pub fn exceptions(times: u32) -> String {
+    format!(
+        r#"(module
+      (tag $oops (param i32))
+      (func $risky (throw $oops (i32.const 7)))
+      (func (export "_start") (local $left i32)
+        (local.set $left (i32.const {times}))
+        (loop $again
+          (block $caught (result i32)
+            (try_table (catch $oops $caught) (call $risky))
+            (i32.const 0))
+          (if (i32.ne (i32.const 7)) (then unreachable))
+          (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))"#
+    )
+}

@@ -50,7 +50,8 @@ pub struct Sink {
 impl Sink {
     pub fn text(&self, stream: OutputStream) -> String {
         let writes = self.writes.lock().unwrap();
-        let bytes: Vec<u8> = writes.iter().filter(|(of, _)| *of == stream).flat_map(|(_, data)| data.to_vec()).collect();
+        let bytes: Vec<u8> =
+            writes.iter().filter(|(of, _)| *of == stream).flat_map(|(_, data)| data.to_vec()).collect();
         String::from_utf8(bytes).unwrap()
     }
 

@@ -27,9 +27,17 @@ async fn the_caps_hold_whatever_the_limits_say() {
     let program = load(&engine, CONTENT).await;
     let (ended, bench) = run(&program, Limits { memory_bytes: u64::MAX, ..limits() }).await;
     assert_eq!((ended.exit, bench.meter.read().0), (Exit::Exited { code: 0 }, 4 << 20));
+    // A cap need not be a number of pages.
+    let odd = Limits { memory_bytes: 1_000_001, table_elements: 1001, ..caps };
+    let engine_of_odd_size = Engine::new(EngineConfig { caps: odd, ..config() }).unwrap();
+    let (ended, bench) = run(&load(&engine_of_odd_size, CONTENT).await, limits()).await;
+    assert_eq!((ended.exit, bench.meter.read().0), (Exit::Exited { code: 0 }, 15 * 65536));
     let large = r#"(module (memory (export "memory") 65) (func (export "_start")))"#;
     let refused = engine.load("large", wasm(large)).await.err().unwrap();
-    assert!(matches!(&refused, Error::ModuleInvalid { problem, .. } if problem.contains("exceeds the limit")), "{refused}");
+    assert!(
+        matches!(&refused, Error::ModuleInvalid { problem, .. } if problem.contains("exceeds the limit")),
+        "{refused}"
+    );
 }
 
 #[tokio::test]

@@ -175,3 +175,23 @@ async fn a_module_too_large_to_compile_in_the_memory_given_is_refused() {
     // The engine is none the worse for it.
     works(&load(&Engine::new(process(2 << 30)).unwrap(), NOTHING).await).await;
 }
+
+#[tokio::test]
+async fn the_tools_that_ship_load_and_run() {
+    let engine = engine();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tools");
+    let modules: Vec<_> =
+        entries(&directory).into_iter().filter(|path| path.extension() == Some("wasm".as_ref())).collect();
+    assert!(modules.len() >= 5, "{modules:?}");
+    for path in modules {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let program = engine.load(name, std::fs::read(&path).unwrap().into()).await.unwrap();
+        assert_eq!(program.kind() == ModuleKind::Component, name.ends_with("_component"));
+        let bench = Bench::new(limits(), Source::of(r#"{"text":"hello"}"#));
+        let ended = bench.go(&program).await;
+        assert!(matches!(ended.exit, Exit::Exited { .. }), "{name}: {ended:?}");
+        if name.starts_with("echo") {
+            assert!(bench.sink.stdout().contains("hello"), "{name}: {}", bench.sink.stdout());
+        }
+    }
+}

@@ -82,6 +82,29 @@ async fn a_trap_tells_its_code_and_place() {
 }
 
 #[tokio::test]
+async fn exceptions_are_caught_and_count_as_memory() {
+    // All slots at once: the heaps of exceptions take room in the pool too.
+    let engine = Engine::new(EngineConfig { max_running: 4, ..config() }).unwrap();
+    let program = load(&engine, &exceptions(10)).await;
+    let running: Vec<_> = (0..4)
+        .map(|_| {
+            let (program, bench) = (program.clone(), Bench::new(limits(), Source::of("")));
+            async move { bench.go(&program).await.exit }
+        })
+        .map(tokio::spawn)
+        .collect();
+    for run in running {
+        assert_eq!(run.await.unwrap(), Exit::Exited { code: 0 });
+    }
+    let (ended, bench) =
+        run(&load(&engine, &exceptions(1_000_000)).await, Limits { memory_bytes: 1 << 20, ..limits() }).await;
+    assert_eq!((ended.exit, bench.meter.read().0), (Exit::OutOfMemory, 1 << 20));
+    let uncaught = r#"(module (tag $oops) (func (export "_start") (throw $oops)))"#;
+    let (ended, _) = run(&load(&engine, uncaught).await, limits()).await;
+    assert!(matches!(&ended.exit, Exit::Trapped(trap) if trap.code == "uncaught_exception"), "{ended:?}");
+}
+
+#[tokio::test]
 async fn components_run_and_report_how_they_ended() {
     let engine = engine();
     for (result, code) in [(0, 0), (1, 1)] {
@@ -171,7 +194,8 @@ async fn a_directory_is_seen_only_as_granted() {
     std::fs::write(granted.join("file"), "content").unwrap();
     std::os::unix::fs::symlink("../secret", granted.join("link")).unwrap();
     let engine = Engine::new(EngineConfig { directory_roots: vec![base.join("root")], ..config() }).unwrap();
-    let grant = |host: &std::path::Path, writable| DirectoryGrant { host: host.into(), guest: "/data".into(), writable };
+    let grant =
+        |host: &std::path::Path, writable| DirectoryGrant { host: host.into(), guest: "/data".into(), writable };
     let attempt = async |path: &str, grants: Vec<DirectoryGrant>| {
         let program = load(&engine, &files(path)).await;
         let mut bench = Bench::new(limits(), Source::of(""));
@@ -192,6 +216,19 @@ async fn a_directory_is_seen_only_as_granted() {
         assert!(engine.check_directory(&grant(&outside, false)).is_err());
     }
     engine.check_directory(&grant(&granted, true)).unwrap();
+}
+
+#[tokio::test]
+async fn open_files_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    std::fs::write(root.join("file"), "").unwrap();
+    let engine = Engine::new(EngineConfig { directory_roots: vec![root.clone()], ..config() }).unwrap();
+    let program = load(&engine, OPEN_FOREVER).await;
+    let mut bench = Bench::new(limits(), Source::of(""));
+    bench.run.directories = [DirectoryGrant { host: root, guest: "/".into(), writable: false }].into();
+    let ended = bench.go(&program).await;
+    assert!(matches!(&ended.exit, Exit::Trapped(trap) if trap.code == "host_error"), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

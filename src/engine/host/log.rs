@@ -29,7 +29,9 @@ enum Level {
 
 pub(super) fn parse(params: Value) -> Result<Request, String> {
     let Params { level, mut message } = serde_json::from_value(params).map_err(|error| {
-        format!("invalid params of log: {error}; expected {{\"level\": \"trace|debug|info|warn|error\", \"message\": text}}")
+        format!(
+            "invalid params of log: {error}; expected {{\"level\": \"trace|debug|info|warn|error\", \"message\": text}}"
+        )
     })?;
     if message.len() > MAX_MESSAGE {
         message.truncate(message.floor_char_boundary(MAX_MESSAGE));

@@ -44,10 +44,15 @@ pub export fn _start() void {
             result.raw("{\"response\":");
             result.value(response);
         },
-        .failed => |reason| {
-            log("warn", &.{ "refused or failed: ", if (reason == .string) reason.string else "see the error" });
+        .failed => |refusal| {
+            const reason = refusal.get("error").?;
+            log("warn", &.{ "refused or failed: ", if (reason == .string) reason.string else "see the result" });
             result.raw("{\"error\":");
             result.value(reason);
+            if (refusal.get("reason")) |short| {
+                result.raw(",\"reason\":");
+                result.value(short);
+            }
         },
     }
     result.raw("}");

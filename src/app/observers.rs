@@ -1,0 +1,94 @@
+//! Who hears of what: the threads between the working parts and what the server tells of itself.
+
+use crate::execution::Registry;
+use crate::health::{ComponentState, Health};
+use crate::rpc::RpcObserver;
+use crate::store::Store;
+use crate::telemetry::{Metrics, Readings};
+use crate::tool::{Catalog, CatalogObserver, Entry};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::Code;
+
+// RegistryObserver and CommitObserver for Metrics stand in telemetry/observers.rs: do not add them here.
+
+/// Counts calls.
+pub(super) struct Calls(pub Arc<Metrics>);
+
+impl RpcObserver for Calls {
+    fn ended(&self, method: usize, code: Code, time: Duration) {
+        self.0.rpc(method).answered(code.into(), time);
+    }
+}
+
+/// Keeps health and metric labels in step with the tools there are.
+pub(super) struct Tools {
+    metrics: Arc<Metrics>,
+    health: Health,
+    known: Mutex<HashSet<Arc<str>>>,
+}
+
+impl Tools {
+    pub(super) fn new(metrics: Arc<Metrics>, health: Health) -> Self {
+        Tools { metrics, health, known: Mutex::default() }
+    }
+}
+
+impl CatalogObserver for Tools {
+    fn changed(&self, entries: &[Arc<Entry>]) {
+        let now: HashSet<Arc<str>> = entries.iter().map(|entry| entry.name().clone()).collect();
+        let mut known = self.known.lock();
+        known.difference(&now).for_each(|gone| self.metrics.remove_tool(gone));
+        for new in now.difference(&known) {
+            self.metrics.tool(new);
+        }
+        *known = now;
+        let faulty: Vec<&str> =
+            entries.iter().filter(|entry| entry.problem().is_some()).map(|entry| &**entry.name()).collect();
+        let (state, detail) = match faulty.as_slice() {
+            [] => (ComponentState::Up, format!("{} tools", entries.len())),
+            [one] => (ComponentState::Degraded, format!("tool {one:?} could not be loaded; GetTool says why")),
+            [first, ..] => (
+                ComponentState::Degraded,
+                format!("{} tools could not be loaded, among them {first:?}; GetTool says why", faulty.len()),
+            ),
+        };
+        self.health.set("tools", state, detail);
+    }
+}
+
+/// Shows the store's last failure in the health until a transaction succeeds again.
+pub(super) fn follow_store(store: &Store, health: Health) {
+    let mut problem = store.problem();
+    health.set("store", ComponentState::Up, "");
+    tokio::spawn(async move {
+        while problem.changed().await.is_ok() {
+            match &*problem.borrow_and_update() {
+                None => health.set("store", ComponentState::Up, ""),
+                // Calls without a request id go on, so the server is not taken out of service for it.
+                Some(text) => health.set("store", ComponentState::Degraded, text.as_str()),
+            }
+        }
+    });
+}
+
+/// Gives the metrics the figures that others keep.
+pub(super) fn read_from(metrics: &Metrics, registry: Registry, store: &Arc<Store>, catalog: &Arc<Catalog>) {
+    let (store, catalog) = (Arc::downgrade(store), Arc::downgrade(catalog));
+    metrics.read_from(move || {
+        let (running, queued) = registry.load();
+        let entries = catalog.upgrade().map(|catalog| catalog.list()).unwrap_or_default();
+        let broken = entries.iter().filter(|entry| entry.serving().is_none()).count();
+        let faulty = entries.iter().filter(|entry| entry.problem().is_some()).count();
+        Readings {
+            running,
+            queued,
+            store_pending: store.upgrade().map_or(0, |store| store.pending()),
+            tools_ready: entries.len() - faulty,
+            tools_stale: faulty - broken,
+            tools_broken: broken,
+        }
+    });
+}

@@ -1,0 +1,227 @@
+//! Follows an execution to its end: prints what it writes as it comes, and takes the stream up again
+//! where it broke off.
+
+use super::client::Client;
+use super::failure::{Failure, UNAVAILABLE};
+use super::output;
+use super::present;
+use crate::proto::v1::execution_event::Event;
+use crate::proto::v1::{
+    ExecutionEvent, ExecutionState, ExitReason, FinishedEvent, ProgressEvent, WatchExecutionRequest,
+};
+use std::io::Write;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// Without a single event for so long, the server counts as gone.
+const GIVE_UP: Duration = Duration::from_secs(60);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// The guest's output to standard output, everything else to standard error.
+    Output,
+    /// Each event as a line of JSON.
+    Events,
+}
+
+/// One reader of one execution.
+pub struct Follower {
+    client: Client,
+    style: Style,
+    /// Known from the call, or from the first event.
+    id: String,
+    /// Sequence of the newest event that was printed.
+    seen: u64,
+}
+
+/// Why a stream ended before the execution did.
+enum Broken {
+    /// The connection, not the server's word: worth another try.
+    Connection(Status),
+    /// The server's answer.
+    Answer(Status),
+    /// Printing failed.
+    Output(Failure),
+}
+
+impl Follower {
+    /// A reader that has seen everything up to and including the sequence `seen`.
+    pub fn new(client: Client, style: Style, id: impl Into<String>, seen: u64) -> Self {
+        Follower { client, style, id: id.into(), seen }
+    }
+
+    /// The id of the execution; empty until it is known.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Watches from the next unseen event to the end, through dropped connections.
+    pub async fn watch(&mut self) -> Result<FinishedEvent, Failure> {
+        let mut pause = FIRST_PAUSE;
+        let mut last_sign = Instant::now();
+        loop {
+            let seen = self.seen;
+            let problem = match self.watch_once().await {
+                Ok(end) => return Ok(end),
+                Err(Broken::Output(failure)) => return Err(failure),
+                Err(Broken::Answer(status)) => {
+                    return Err(self.client.failure(format!("execution {} cannot be watched", self.id), &status));
+                }
+                Err(Broken::Connection(status)) => status,
+            };
+            if self.seen > seen {
+                (pause, last_sign) = (FIRST_PAUSE, Instant::now());
+            }
+            if last_sign.elapsed() > GIVE_UP {
+                let todo = format!(
+                    "the execution may go on: `casemate executions watch {} --from {}`",
+                    self.id,
+                    self.seen + 1
+                );
+                let what = format!("the connection was lost after event {}", self.seen);
+                return Err(Failure::new(UNAVAILABLE, what, problem.message(), todo));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn watch_once(&mut self) -> Result<FinishedEvent, Broken> {
+        let request = WatchExecutionRequest {
+            execution_id: self.id.clone(),
+            from_sequence: self.seen + 1,
+            keepalive_interval: None,
+        };
+        let stream = self.client.executions().watch_execution(request).await.map_err(judge)?.into_inner();
+        self.read(stream.map(|message| message.map(|message| message.event))).await
+    }
+
+    /// Reads a stream that this execution's own call opened; if it breaks off, watches the rest.
+    pub async fn read_then_watch(
+        &mut self,
+        stream: impl Stream<Item = Result<Option<ExecutionEvent>, Status>>,
+    ) -> Result<FinishedEvent, Failure> {
+        match self.read(stream).await {
+            Ok(end) => Ok(end),
+            Err(Broken::Output(failure)) => Err(failure),
+            Err(Broken::Connection(_)) if !self.id.is_empty() => self.watch().await,
+            Err(Broken::Connection(status)) => Err(self
+                .client
+                .failure("the connection was lost before the execution told its id", &status)
+                .because("it may be running: `casemate executions list` shows it")),
+            Err(Broken::Answer(status)) => Err(self.client.failure("the run could not be followed", &status)),
+        }
+    }
+
+    async fn read(
+        &mut self,
+        stream: impl Stream<Item = Result<Option<ExecutionEvent>, Status>>,
+    ) -> Result<FinishedEvent, Broken> {
+        tokio::pin!(stream);
+        while let Some(message) = stream.next().await {
+            let Some(event) = message.map_err(judge)? else { continue };
+            if let Some(end) = self.take(event).map_err(Broken::Output)? {
+                return Ok(end);
+            }
+        }
+        Err(Broken::Connection(Status::unavailable("the stream ended before the execution did")))
+    }
+
+    fn take(&mut self, event: ExecutionEvent) -> Result<Option<FinishedEvent>, Failure> {
+        let keepalive = matches!(event.event, Some(Event::Keepalive(_)));
+        if !keepalive && event.sequence <= self.seen {
+            // A stream that was taken up again may repeat what was seen.
+            return Ok(None);
+        }
+        if self.style == Style::Events {
+            output::line(&present::event::json(&event).to_string())?;
+        }
+        if !keepalive {
+            self.seen = event.sequence;
+        }
+        let show = self.style == Style::Output;
+        match event.event {
+            Some(Event::Started(started)) if self.id.is_empty() => self.id = started.execution_id,
+            Some(Event::Stdout(chunk)) if show => output::bytes(&chunk.data)?,
+            Some(Event::Stderr(chunk)) if show => aside(&chunk.data),
+            Some(Event::Log(log)) if show => {
+                aside(format!("[{}] {}\n", present::level_word(log.level()), output::plain(&log.message)).as_bytes());
+            }
+            Some(Event::Progress(progress)) if show => aside(progress_line(&progress).as_bytes()),
+            Some(Event::Truncated(gap)) if show => {
+                let text = format!("casemate: events {} to {} were dropped\n", gap.first_sequence, event.sequence);
+                aside(text.as_bytes());
+            }
+            Some(Event::Finished(end)) => return Ok(Some(end)),
+            _ => {}
+        }
+        Ok(None)
+    }
+}
+
+/// Tells a broken connection from the server's own word: only that one comes with details.
+fn judge(status: Status) -> Broken {
+    let said_by_server = status.get_details_error_info().is_some();
+    match status.code() {
+        Code::Unavailable => Broken::Connection(status),
+        Code::Unknown | Code::Internal | Code::Cancelled if !said_by_server => Broken::Connection(status),
+        _ => Broken::Answer(status),
+    }
+}
+
+/// Writes to standard error. Should nobody read that, the guest's output still matters.
+fn aside(text: &[u8]) {
+    let _ = std::io::stderr().lock().write_all(text);
+}
+
+fn progress_line(progress: &ProgressEvent) -> String {
+    let message = output::plain(&progress.message);
+    if progress.total > 0.0 {
+        format!("[{}/{}] {message}\n", progress.current, progress.total)
+    } else {
+        format!("[{}] {message}\n", progress.current)
+    }
+}
+
+/// Says on standard error how a run ended, unless it ended well, and gives the exit code that tells
+/// the same.
+pub fn conclude(style: Style, id: &str, end: &FinishedEvent) -> u8 {
+    let result = end.result.clone().unwrap_or_default();
+    if style == Style::Output && end.state() != ExecutionState::Succeeded {
+        let state = present::execution::state_word(end.state());
+        let mut text = format!("casemate: execution {id} {state}: {}\n", present::execution::ending(&result));
+        if !result.message.is_empty() {
+            text.push_str(&format!("  why: {}\n", output::plain(&result.message)));
+        }
+        for frame in result.trap.iter().flat_map(|trap| &trap.backtrace) {
+            text.push_str(&format!("       at {}\n", output::plain(frame)));
+        }
+        for violation in &result.output_violations {
+            text.push_str(&format!(
+                "       {}: {}\n",
+                output::plain(&violation.pointer),
+                output::plain(&violation.description)
+            ));
+        }
+        aside(text.as_bytes());
+    }
+    match result.exit_reason() {
+        ExitReason::Exited => u8::try_from(result.exit_code & 0xff).unwrap_or(1),
+        ExitReason::TimedOut => 124,
+        ExitReason::Cancelled => 130,
+        ExitReason::Trapped | ExitReason::StackOverflow | ExitReason::OutOfFuel => 134,
+        ExitReason::OutOfMemory | ExitReason::Signaled => 137,
+        ExitReason::OutputInvalid => 65,
+        ExitReason::ServerShutdown
+        | ExitReason::ServerLost
+        | ExitReason::Internal
+        | ExitReason::ContainerStopped
+        | ExitReason::Unspecified => 70,
+    }
+}

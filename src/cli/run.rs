@@ -1,0 +1,174 @@
+//! `casemate run`: a tool, from parameters to exit code.
+
+use super::client::Client;
+use super::failure::Failure;
+use super::follow::{Follower, Style, conclude};
+use super::{Global, output};
+use crate::proto::v1::execution_event::Event;
+use crate::proto::v1::tool_call::Input;
+use crate::proto::v1::{
+    CancelExecutionRequest, ExecuteToolStreamRequest, ExecuteToolStreamResponse, ExecutionLimits, ToolCall,
+};
+use clap::Args;
+use std::io::Read;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio_stream::StreamExt;
+use tonic::{Response, Streaming};
+
+/// The exit code of a command that SIGINT ended.
+const INTERRUPTED: u8 = 130;
+/// Names the execution before its first event, where the server does.
+const ID_HEADER: &str = "casemate-execution-id";
+
+/// What to run, and how.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Name of the tool
+    tool: String,
+    /// The parameters: a JSON object, or - to read it from standard input
+    #[arg(value_name = "JSON", default_value = "{}")]
+    parameters: String,
+    /// End the run after this time, such as 30s
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+    /// Attach a label; can be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// A UUID that makes a retry return the first execution instead of running again
+    #[arg(long, value_name = "UUID", default_value = "")]
+    request_id: String,
+    /// Print the id once the run has begun, and leave it running
+    #[arg(long)]
+    detach: bool,
+}
+
+/// `key=value`.
+pub fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+/// Runs the tool. Output goes to standard output as it comes, whether or not that is a terminal;
+/// `--json` asks for the events instead.
+pub async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, Failure> {
+    let parameters = match &*args.parameters {
+        "-" => read_stdin()?,
+        _ => args.parameters,
+    };
+    let client = Client::connect(global).await?;
+    let wall_time = match args.timeout.map(prost_types::Duration::try_from).transpose() {
+        Ok(wall_time) => wall_time,
+        Err(error) => return Err(Failure::local("--timeout cannot be sent", error)),
+    };
+    let call = ToolCall {
+        tool: args.tool.clone(),
+        input: Some(Input::ParametersJson(parameters)),
+        limits: wall_time.map(|wall_time| ExecutionLimits { wall_time: Some(wall_time), ..Default::default() }),
+        labels: args.labels.into_iter().collect(),
+        request_id: args.request_id,
+        ..Default::default()
+    };
+    let request = ExecuteToolStreamRequest { call: Some(call), keepalive_seconds: 0 };
+    let answer = client.tools().execute_tool_stream(request).await;
+    let answer = answer.map_err(|status| client.failure(format!("tool {:?} did not run", args.tool), &status))?;
+    let style = if global.json { Style::Events } else { Style::Output };
+    if args.detach {
+        let id = begun(&client, answer).await?;
+        match style {
+            Style::Events => output::json(&serde_json::json!({ "id": id }))?,
+            Style::Output => output::line(&id)?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    attached(client, style, answer).await
+}
+
+fn read_stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    match std::io::stdin().lock().read_to_string(&mut text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(Failure::local("the parameters could not be read from standard input", error)),
+    }
+}
+
+fn id_of(answer: &Response<Streaming<ExecuteToolStreamResponse>>) -> String {
+    let header = answer.metadata().get(ID_HEADER).and_then(|value| value.to_str().ok());
+    header.unwrap_or_default().to_owned()
+}
+
+/// The id of an execution that has begun. Leaving the stream then detaches.
+async fn begun(client: &Client, answer: Response<Streaming<ExecuteToolStreamResponse>>) -> Result<String, Failure> {
+    let id = id_of(&answer);
+    if !id.is_empty() {
+        return Ok(id);
+    }
+    let mut stream = answer.into_inner();
+    loop {
+        match stream.message().await {
+            Ok(Some(message)) => {
+                if let Some(Event::Started(started)) = message.event.and_then(|event| event.event) {
+                    return Ok(started.execution_id);
+                }
+            }
+            Ok(None) => return Err(Failure::local("the run told no id", "the stream ended before its first event")),
+            Err(status) => return Err(client.failure("the run told no id", &status)),
+        }
+    }
+}
+
+async fn attached(
+    client: Client,
+    style: Style,
+    answer: Response<Streaming<ExecuteToolStreamResponse>>,
+) -> Result<ExitCode, Failure> {
+    let id = id_of(&answer);
+    let (tell_id, told_id) = tokio::sync::watch::channel(id.clone());
+    let events = answer.into_inner().map(move |message| {
+        let message = message?;
+        if let Some(Event::Started(started)) = message.event.as_ref().and_then(|event| event.event.as_ref()) {
+            tell_id.send_replace(started.execution_id.clone());
+        }
+        Ok(message.event)
+    });
+    let mut follower = Follower::new(client.clone(), style, id, 0);
+    let end = {
+        let follow = follower.read_then_watch(events);
+        tokio::pin!(follow);
+        tokio::select! {
+            end = &mut follow => Some(end?),
+            _ = tokio::signal::ctrl_c() => {
+                // Ask for the end, and go on printing until it comes; a second time is final.
+                tokio::select! {
+                    end = async {
+                        let (end, ()) = tokio::join!(&mut follow, cancel(&client, told_id.borrow().clone()));
+                        end
+                    } => Some(end?),
+                    _ = tokio::signal::ctrl_c() => None,
+                }
+            }
+        }
+    };
+    Ok(ExitCode::from(match end {
+        Some(end) => conclude(style, follower.id(), &end),
+        None => INTERRUPTED,
+    }))
+}
+
+async fn cancel(client: &Client, id: String) {
+    if id.is_empty() {
+        eprintln!("casemate: the run has not begun; press again to leave it to the server");
+        return;
+    }
+    let request = CancelExecutionRequest {
+        execution_id: id.clone(),
+        reason: "interrupted at the terminal".into(),
+        request_id: String::new(),
+    };
+    if let Err(status) = client.executions().cancel_execution(request).await {
+        // The stream goes on; how the run ends is still told.
+        eprintln!("casemate: execution {id} could not be cancelled: {}", status.message());
+    }
+}

@@ -1,0 +1,4 @@
+;; Writes nothing and returns.
+(module
+  (memory (export "memory") 1)
+  (func (export "_start")))
