@@ -268,7 +268,7 @@ fn every_key_is_documented() {
             serde_json::Value::String(text) => format!("`{text:?}`"),
             other => format!("`{other}`"),
         };
-        if !line.is_some_and(|line| line.split('|').nth(2).is_some_and(|cell| cell.trim() == default)) {
+        if line.and_then(|line| line.split('|').nth(2)).map(str::trim) != Some(&*default) {
             missing.push(format!("| `{key}` | {default} |"));
         }
     });

@@ -34,7 +34,7 @@ expect() { # DESCRIPTION PATTERN, on standard input
   -d '{"call": {"tool": "text_stats", "parameters": {"text": "All the world is a stage."}}}' \
   "$address" casemate.v1.Tools/ExecuteTool | expect 'a tool runs through grpcurl' '"words": 6'
 "$grpcurl" -plaintext -H "authorization: Bearer $token" \
-  -d '{"call": {"tool": "echo", "parameters": {"n": 1}}}' \
+  -d '{"call": {"tool": "echo", "parameters": {"text": "hi"}}}' \
   "$address" casemate.v1.Tools/ExecuteToolStream | expect 'events stream through grpcurl' '"finished"'
 "$grpcurl" -plaintext "$address" list | expect 'reflection lists the services' 'casemate.v1.Executions'
 "$grpcurl" -plaintext "$address" grpc.health.v1.Health/Check | expect 'health needs no token' 'SERVING'
@@ -43,7 +43,7 @@ expect() { # DESCRIPTION PATTERN, on standard input
 
 export CASEMATE_ADDRESS=$address
 "$casemate" tools list | expect 'the CLI lists tools' 'text_stats'
-"$casemate" run echo '{"hello": "world"}' | expect 'the CLI runs a tool' 'world'
+"$casemate" run echo '{"text": "hello"}' | expect 'the CLI runs a tool' 'hello'
 "$casemate" executions list | expect 'the CLI lists executions' 'echo'
 "$casemate" health | expect 'the probe answers' '.'
 curl -fsS "http://$http/health" | expect 'the sidecar answers' '"status"'

@@ -107,7 +107,7 @@ impl Failure {
     }
 
     /// The same failure, of a probe: whoever probes knows good and bad, and nothing else.
-    pub fn as_probe(mut self) -> Self {
+    pub fn of_a_probe(mut self) -> Self {
         self.code = FAILED;
         self
     }

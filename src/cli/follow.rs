@@ -7,7 +7,8 @@ use super::output;
 use super::present;
 use crate::proto::v1::execution_event::Event;
 use crate::proto::v1::{
-    ExecutionEvent, ExecutionState, ExitReason, FinishedEvent, ProgressEvent, WatchExecutionRequest,
+    ExecutionEvent, ExecutionState, ExitReason, FinishedEvent, GetExecutionRequest, ProgressEvent,
+    WatchExecutionRequest,
 };
 use std::io::Write;
 use std::time::Duration;
@@ -36,8 +37,10 @@ pub struct Follower {
     style: Style,
     /// Known from the call, or from the first event.
     id: String,
-    /// Sequence of the newest event that was printed.
+    /// Sequence of the newest event that was seen, by this reader or before it.
     seen: u64,
+    /// Whether this reader has seen an event itself.
+    printed: bool,
 }
 
 /// Why a stream ended before the execution did.
@@ -53,7 +56,7 @@ enum Broken {
 impl Follower {
     /// A reader that has seen everything up to and including the sequence `seen`.
     pub fn new(client: Client, style: Style, id: impl Into<String>, seen: u64) -> Self {
-        Follower { client, style, id: id.into(), seen }
+        Follower { client, style, id: id.into(), seen, printed: false }
     }
 
     /// The id of the execution; empty until it is known.
@@ -70,9 +73,7 @@ impl Follower {
             let problem = match self.watch_once().await {
                 Ok(end) => return Ok(end),
                 Err(Broken::Output(failure)) => return Err(failure),
-                Err(Broken::Answer(status)) => {
-                    return Err(self.client.failure(format!("execution {} cannot be watched", self.id), &status));
-                }
+                Err(Broken::Answer(status)) => return self.explain(&status).await,
                 Err(Broken::Connection(status)) => status,
             };
             if self.seen > seen {
@@ -90,6 +91,27 @@ impl Follower {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// What the server's refusal to go on means for a reader that has seen events already: a server that
+    /// was killed forgets what it had not written to disk yet.
+    async fn explain(&self, status: &Status) -> Result<FinishedEvent, Failure> {
+        if self.printed && status.code() == Code::OutOfRange {
+            let request = GetExecutionRequest { execution_id: self.id.clone() };
+            let answer = self.client.executions().get_execution(request).await;
+            // If it cannot be had, the first answer tells more than this one.
+            let execution = answer.ok().and_then(|answer| answer.into_inner().execution).unwrap_or_default();
+            if execution.result.is_some() {
+                return Ok(FinishedEvent { state: execution.state, result: execution.result });
+            }
+        }
+        let failure = self.client.failure(format!("execution {} cannot be watched", self.id), status);
+        Err(match status.code() {
+            Code::NotFound if self.printed => failure.because(
+                "the server was killed before its record was on disk; a run with --request-id is recorded before it begins",
+            ),
+            _ => failure,
+        })
     }
 
     async fn watch_once(&mut self) -> Result<FinishedEvent, Broken> {
@@ -143,7 +165,7 @@ impl Follower {
             output::line(&present::event::json(&event).to_string())?;
         }
         if !keepalive {
-            self.seen = event.sequence;
+            (self.seen, self.printed) = (event.sequence, true);
         }
         let show = self.style == Style::Output;
         match event.event {

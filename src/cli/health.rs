@@ -41,7 +41,7 @@ pub async fn run(args: &HealthArgs, global: &Global) -> Result<ExitCode, Failure
     };
     let status = match tokio::time::timeout(args.timeout, ask).await {
         Ok(Ok(status)) => status,
-        Ok(Err(failure)) => return Err(failure.as_probe()),
+        Ok(Err(failure)) => return Err(failure.of_a_probe()),
         Err(_) => {
             let why = format!("{} gave no answer within {}", settings.target, humantime::format_duration(args.timeout));
             return Err(Failure::local("the health check failed", why));

@@ -34,14 +34,14 @@ Exit codes:
   3    the server cannot be reached, or cannot take the call now; trying again later can help
   4    not authenticated, or not allowed
   5    there is no such tool or execution
-  `run` and `executions watch` exit as the guest did: its own code, 124 after the time limit, 130 when
-  cancelled, 134 for a trap, 137 for the memory limit, 65 for output its schema refuses, 70 when the
-  server ended it; for their own failures they exit with 125 instead of 1.
-  A server told twice to stop exits at once with 130 (SIGINT) or 143 (SIGTERM).";
+  `run` and `executions watch` exit as the guest did: with its own code, 124 after the time
+  limit, 130 when cancelled, 134 for a trap, 137 for the memory limit, 65 for output its schema
+  refuses, 70 when the server ended it. For a failure of their own they exit with 125, not 1.
+  A server that is told twice to stop exits at once, with 130 (SIGINT) or 143 (SIGTERM).";
 
 /// Sandboxed execution for AI agents.
 #[derive(Debug, Parser)]
-#[command(name = "casemate", version, after_long_help = EXIT_CODES, max_term_width = 110)]
+#[command(name = "casemate", version, after_long_help = EXIT_CODES, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     global: Global,

@@ -52,8 +52,13 @@ pub fn plain(text: &str) -> String {
     plain
 }
 
-/// Columns as wide as their widest cell, two spaces apart.
+/// Columns as wide as their widest cell, two spaces apart; lines are cut at the edge of the terminal.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let columns = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_col));
+    lay_out(head, rows, if columns == 0 { usize::MAX } else { columns })
+}
+
+fn lay_out(head: &[&str], rows: &[Vec<String>], room: usize) -> String {
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
@@ -62,11 +67,19 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let lay = |cells: &mut dyn Iterator<Item = &str>| {
         let cells: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        cells.join("  ").trim_end().to_owned()
+        cut(cells.join("  ").trim_end(), room)
     };
     let mut lines = vec![lay(&mut head.iter().copied())];
     lines.extend(rows.iter().map(|row| lay(&mut row.iter().map(String::as_str))));
     lines.join("\n")
+}
+
+/// The first characters of a line that fit, ending in an ellipsis if there were more.
+fn cut(line: &str, room: usize) -> String {
+    if line.chars().count() <= room {
+        return line.to_owned();
+    }
+    line.chars().take(room.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// `name  value` lines, aligned; rows without a value are left out.
@@ -83,7 +96,8 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_safe() {
         let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["länger\x1b[2J".to_owned(), "22\n3".to_owned()]];
-        let text = table(&["NAME", "N"], &rows);
-        assert_eq!(text, "NAME              N\na                 1\nlänger\\u{1b}[2J  22 3");
+        let text = lay_out(&["NAME", "N"], &rows, usize::MAX);
+        assert_eq!(text, "NAME             N\na                1\nlänger\\u{1b}[2J  22 3");
+        assert_eq!(lay_out(&["NAME", "N"], &rows, 6), "NAME …\na    …\nlänge…");
     }
 }

@@ -93,14 +93,13 @@ async fn serve(loaded: Loaded, ready_file: Option<PathBuf>) -> Result<ExitCode, 
             let Addresses { grpc, socket, http } = addresses;
             let socket = socket.map(|path| path.display().to_string());
             let http = http.map(|address| address.to_string());
-            tracing::info!(%grpc, socket, http, "ready");
-            let Some(ready) = ready else { return };
-            let shown = ready.show();
-            if shown.is_err() {
+            let shown = ready.map(ReadyFile::show);
+            if let Some(Err(_)) = &shown {
                 // Whoever waits for the file would wait for ever.
                 stop.notify_one();
             }
-            *announced.lock() = Some(shown);
+            *announced.lock() = shown;
+            tracing::info!(%grpc, socket, http, "ready");
         }
     };
     app::run(config, listeners, announce, signals.first(stop))

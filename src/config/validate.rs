@@ -193,9 +193,9 @@ impl Rules {
 
     fn execution(&mut self, config: &Config) {
         let execution = &config.execution;
-        // Every slot reserves address space for its memory: 16,384 of the largest still fit 47 bits.
-        self.count("execution.max_running", execution.max_running.into(), 1, 16_384);
-        self.count("execution.max_running_per_tool", execution.max_running_per_tool.into(), 1, 16_384);
+        // Every slot reserves address space for its memory; the engine takes no more of them.
+        self.count("execution.max_running", execution.max_running.into(), 1, 4096);
+        self.count("execution.max_running_per_tool", execution.max_running_per_tool.into(), 1, 4096);
         self.count("execution.max_queued", execution.max_queued as u64, 0, 1_000_000);
         self.size("execution.max_parameters", execution.max_parameters, KIB, GIB);
         if execution.max_parameters > config.server.max_message {

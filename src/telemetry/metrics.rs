@@ -25,7 +25,6 @@ const RUN_SECONDS: [f64; 18] = [
     600.0, 3600.0,
 ];
 const COMMIT_SECONDS: [f64; 11] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0];
-const COMPILE_SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0, 60.0];
 
 /// The canonical names of gRPC codes, by number.
 const CODES: [&str; 17] = [
@@ -77,11 +76,11 @@ pub struct Metrics {
     store_commit_seconds: Histogram,
     store_pending: IntGauge,
     store_errors: IntCounter,
-    module_compile_seconds: Histogram,
-    module_cache: IntCounterVec,
+    module_cache: Mutex<[IntCounter; 2]>,
     uptime: Gauge,
     process: ProcessMetrics,
-    readings: OnceLock<ReadingsSource>,
+    readings: OnceLock<Source<Readings>>,
+    modules: OnceLock<Source<ModuleReadings>>,
     started: Instant,
 }
 
@@ -93,7 +92,7 @@ struct ProcessMetrics {
     open_files: IntGauge,
 }
 
-type ReadingsSource = Box<dyn Fn() -> Readings + Send + Sync>;
+type Source<T> = Box<dyn Fn() -> T + Send + Sync>;
 
 /// Values that others keep already and that are read only when somebody scrapes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,27 +111,13 @@ pub struct Readings {
     pub tools_broken: usize,
 }
 
-/// What the cache of compiled modules had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheResult {
-    /// A good artifact.
-    Hit,
-    /// None.
-    Miss,
-    /// One that was stale or damaged and was made again.
-    Damaged,
-}
-
-impl CacheResult {
-    const ALL: [CacheResult; 3] = [CacheResult::Hit, CacheResult::Miss, CacheResult::Damaged];
-
-    fn label(self) -> &'static str {
-        match self {
-            CacheResult::Hit => "hit",
-            CacheResult::Miss => "miss",
-            CacheResult::Damaged => "damaged",
-        }
-    }
+/// Where the code of modules came from since the server started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModuleReadings {
+    /// Found on disk.
+    pub from_cache: u64,
+    /// Compiled, because it was not there or no good any more.
+    pub compiled: u64,
 }
 
 impl Metrics {
@@ -167,9 +152,6 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let module_cache =
             make.counters("casemate_module_cache_total", "Look-ups of compiled modules on disk.", &["result"]);
-        for result in CacheResult::ALL {
-            module_cache.with_label_values(&[result.label()]);
-        }
         Metrics {
             rpc,
             executions: FINAL_STATES.map(|state| executions.with_label_values(&[state.name()])),
@@ -199,12 +181,8 @@ impl Metrics {
             ),
             store_pending: make.gauge("casemate_store_pending", "Writes that wait for their commit now."),
             store_errors: make.counter("casemate_store_errors_total", "Transactions of the store that failed."),
-            module_compile_seconds: make.histogram(
-                "casemate_module_compile_seconds",
-                "Time to compile a module, in seconds.",
-                &COMPILE_SECONDS,
-            ),
-            module_cache,
+            module_cache: Mutex::new(["hit", "miss"].map(|result| module_cache.with_label_values(&[result]))),
+            modules: OnceLock::new(),
             uptime: make.register(constant(Gauge::new("casemate_uptime_seconds", "Seconds since the server started."))),
             process: ProcessMetrics {
                 resident: make.gauge("process_resident_memory_bytes", "Resident memory."),
@@ -282,20 +260,16 @@ impl Metrics {
         }
     }
 
-    /// A module was compiled.
-    pub fn module_compiled(&self, time: Duration) {
-        self.module_compile_seconds.observe(time.as_secs_f64());
-    }
-
-    /// The cache of compiled modules was asked.
-    pub fn module_cache(&self, result: CacheResult) {
-        self.module_cache.with_label_values(&[result.label()]).inc();
-    }
-
     /// Says where the readings come from. Only the first call counts.
     pub fn read_from(&self, source: impl Fn() -> Readings + Send + Sync + 'static) {
         // A second source would be a mistake of the composition root; the first one stays.
         let _ = self.readings.set(Box::new(source));
+    }
+
+    /// Says where the figures of modules come from. Only the first call counts.
+    pub fn read_modules_from(&self, source: impl Fn() -> ModuleReadings + Send + Sync + 'static) {
+        // As above.
+        let _ = self.modules.set(Box::new(source));
     }
 
     /// All metrics in the Prometheus text format 0.0.4.
@@ -319,12 +293,20 @@ impl Metrics {
         for (state, count) in [("ready", now.tools_ready), ("stale", now.tools_stale), ("broken", now.tools_broken)] {
             set(&self.tools_loaded.with_label_values(&[state]), count as u64);
         }
+        // Counters kept elsewhere are raised to what they are there; under a lock, so that two scrapes at
+        // once do not add the same difference twice.
+        let modules = self.modules.get().map(|read| read()).unwrap_or_default();
+        {
+            let counters = self.module_cache.lock();
+            for (counter, total) in counters.iter().zip([modules.from_cache, modules.compiled]) {
+                counter.inc_by(total.saturating_sub(counter.get()));
+            }
+        }
         let Some(figures) = process::read() else { return };
         set(&self.process.resident, figures.resident_bytes);
         set(&self.process.virtual_memory, figures.virtual_bytes);
         set(&self.process.threads, figures.threads);
         set(&self.process.open_files, figures.open_files);
-        // Under the lock, so that two scrapes at once do not add the same time twice.
         let cpu = self.process.cpu.lock();
         cpu.inc_by((figures.cpu_seconds - cpu.get()).max(0.0));
     }
@@ -494,8 +476,12 @@ mod tests {
             tools_stale: 4,
             ..Readings::default()
         });
+        metrics.read_modules_from(|| ModuleReadings { from_cache: 5, compiled: 6 });
+        metrics.render();
         let text = metrics.render();
         for line in [
+            "casemate_module_cache_total{result=\"hit\"} 5",
+            "casemate_module_cache_total{result=\"miss\"} 6",
             "casemate_executions_running 3",
             "casemate_executions_queued 2",
             "casemate_store_pending 1",

@@ -224,10 +224,13 @@ pub const HELLO_COMPONENT: &str = r#"(component
   (instance $r (export "run" (func $run)))
   (export "wasi:cli/run@0.2.0" (instance $r)))"#;
 
-/// Throws and catches exceptions, `times` in all.
+/// Throws and catches exceptions, `times` in all, then waits for input.
 pub fn exceptions(times: u32) -> String {
     format!(
         r#"(module
+      (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 4) "\01")
       (tag $oops (param i32))
       (func $risky (throw $oops (i32.const 7)))
       (func (export "_start") (local $left i32)
@@ -237,6 +240,7 @@ pub fn exceptions(times: u32) -> String {
             (try_table (catch $oops $caught) (call $risky))
             (i32.const 0))
           (if (i32.ne (i32.const 7)) (then unreachable))
-          (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))"#
+          (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+        (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))))"#
     )
 }

@@ -86,19 +86,23 @@ async fn exceptions_are_caught_and_count_as_memory() {
     // All slots at once: the heaps of exceptions take room in the pool too.
     let engine = Engine::new(EngineConfig { max_running: 4, ..config() }).unwrap();
     let program = load(&engine, &exceptions(10)).await;
-    let running: Vec<_> = (0..4)
-        .map(|_| {
-            let (program, bench) = (program.clone(), Bench::new(limits(), Source::of("")));
-            async move { bench.go(&program).await.exit }
+    let benches: Vec<_> = (0..4).map(|_| Arc::new(Bench::new(limits(), Source::default()))).collect();
+    let running: Vec<_> = benches
+        .iter()
+        .map(|bench| {
+            let (program, bench) = (program.clone(), bench.clone());
+            tokio::spawn(async move { bench.go(&program).await.exit })
         })
-        .map(tokio::spawn)
         .collect();
+    until("all have thrown", || benches.iter().all(|bench| bench.meter.read().0 > 65536)).await;
+    benches.iter().for_each(|bench| bench.source.close());
     for run in running {
         assert_eq!(run.await.unwrap(), Exit::Exited { code: 0 });
     }
     let (ended, bench) =
         run(&load(&engine, &exceptions(1_000_000)).await, Limits { memory_bytes: 1 << 20, ..limits() }).await;
-    assert_eq!((ended.exit, bench.meter.read().0), (Exit::OutOfMemory, 1 << 20));
+    assert_eq!(ended.exit, Exit::OutOfMemory);
+    assert!((65537..=1 << 20).contains(&bench.meter.read().0), "{:?}", bench.meter.read());
     let uncaught = r#"(module (tag $oops) (func (export "_start") (throw $oops)))"#;
     let (ended, _) = run(&load(&engine, uncaught).await, limits()).await;
     assert!(matches!(&ended.exit, Exit::Trapped(trap) if trap.code == "uncaught_exception"), "{ended:?}");

@@ -1,0 +1,7 @@
+//! The `casemate` command as people and scripts use it: real processes, real sockets.
+
+mod kit;
+mod operate;
+mod run;
+mod tools;
+mod watch;
