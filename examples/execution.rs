@@ -44,10 +44,7 @@ async fn main() -> casemate::Result<()> {
             };
             match program.run(run).await {
                 Ok(ended) => Ended { exit: ended.exit, message: ended.message },
-                Err(error) => Ended {
-                    exit: casemate::domain::execution::Exit::Internal,
-                    message: error.to_string(),
-                },
+                Err(error) => Ended { exit: casemate::domain::execution::Exit::Internal, message: error.to_string() },
             }
         })
         .await?;
@@ -58,7 +55,9 @@ async fn main() -> casemate::Result<()> {
             EventKind::Output { stream, data, .. } => {
                 println!("{sequence} {stream:?}: {}", String::from_utf8_lossy(&data).trim_end());
             }
-            EventKind::Finished { state, outcome } => println!("{sequence} {} in {:?}", state.name(), outcome.usage.run_time),
+            EventKind::Finished { state, outcome } => {
+                println!("{sequence} {} in {:?}", state.name(), outcome.usage.run_time)
+            }
             other => println!("{sequence} {other:?}"),
         }
     }

@@ -3,6 +3,7 @@
 //! Up: store, executions (what a killed server left becomes lost), engine, tools, services, listeners.
 //! Down: stop accepting, let executions finish within the grace period, end the rest, flush, close.
 
+use self::accept::Accept;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::engine::{Compiler, Engine, EngineConfig, Pagemap};
@@ -12,7 +13,7 @@ use crate::health::{ComponentState, Health};
 use crate::rpc::{Server, ServerConfig};
 use crate::store::Store;
 use crate::store::executions::Retention;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, ModuleReadings};
 use crate::tool::{Catalog, CatalogConfig, ToolService};
 use crate::{http, rpc, tool};
 use std::future::Future;
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::server::TcpIncoming;
 
+mod accept;
 mod observers;
 
 /// How long connections may take to send their last bytes once no execution is left. Half-open
@@ -143,18 +145,22 @@ pub async fn run(
         health.clone(),
         Arc::new(observers::Calls(metrics.clone())),
     )?;
+    // Two steps down: first nobody new comes in, then those who are in are sent away.
     let (drain, drained) = watch::channel(false);
+    let (dismiss, dismissed) = watch::channel(false);
     let mut serving = tokio::task::JoinSet::new();
     {
         let server = server.clone();
         let incoming = TcpIncoming::from(listeners.grpc).with_nodelay(Some(true));
-        let shutdown = until_stopped(drained.clone());
+        let incoming = Accept::new(incoming, until_stopped(drained.clone()));
+        let shutdown = until_stopped(dismissed.clone());
         serving.spawn(async move { server.serve(incoming, shutdown).await });
     }
     let (socket, _socket_file) = listeners.socket.map(|socket| (socket.listener, socket.file)).unzip();
     if let Some(listener) = socket {
-        let shutdown = until_stopped(drained.clone());
-        serving.spawn(async move { server.serve(UnixListenerStream::new(listener), shutdown).await });
+        let incoming = Accept::new(UnixListenerStream::new(listener), until_stopped(drained));
+        let shutdown = until_stopped(dismissed);
+        serving.spawn(async move { server.serve(incoming, shutdown).await });
     }
     health.started();
     ready();
@@ -175,6 +181,7 @@ pub async fn run(
     health.drain();
     let _ = drain.send(true);
     parts.close(config.server.drain_timeout).await;
+    let _ = dismiss.send(true);
     let last_words = async { while serving.join_next().await.is_some() {} };
     if tokio::time::timeout(LAST_WORDS, last_words).await.is_err() {
         tracing::warn!("cutting connections that are still open");
@@ -235,11 +242,16 @@ impl Parts {
             },
             directory_roots: config.engine.directory_roots.clone(),
         })?;
-        health.set("engine", ComponentState::Up, match engine.facts().pagemap {
-            Ok(()) => "memories are reset through the page map".to_owned(),
-            Err(why) => format!("memories are reset by giving pages back: {why}"),
-        });
+        health.set(
+            "engine",
+            ComponentState::Up,
+            match engine.facts().pagemap {
+                Ok(()) => "memories are reset through the page map".to_owned(),
+                Err(why) => format!("memories are reset by giving pages back: {why}"),
+            },
+        );
 
+        let facts = engine.clone();
         let catalog = Catalog::open(
             CatalogConfig {
                 directory: config.tools.directory.clone(),
@@ -251,6 +263,10 @@ impl Parts {
             Arc::new(observers::Tools::new(metrics.clone(), health.clone())),
         )
         .await?;
+        metrics.read_modules_from(move || {
+            let facts = facts.facts();
+            ModuleReadings { from_cache: facts.from_cache, compiled: facts.compiled }
+        });
         observers::read_from(metrics, registry.clone(), &store, &catalog);
         let watcher = match config.tools.watch {
             true => Some(Box::new(tool::watch(&catalog)?) as Box<dyn Send>),

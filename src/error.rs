@@ -95,7 +95,9 @@ pub enum Error {
         retry_after: Duration,
     },
     /// A write to standard input leaves a gap.
-    #[error("standard input of execution {id} stands at offset {expected}, the write begins at {offset}; resume from {expected}")]
+    #[error(
+        "standard input of execution {id} stands at offset {expected}, the write begins at {offset}; resume from {expected}"
+    )]
     StdinGap {
         /// The execution.
         id: ExecutionId,

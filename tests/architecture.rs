@@ -19,8 +19,7 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// Arrows within a floor that are meant.
-const BESIDE: &[(&str, &str)] =
-    &[("error", "domain"), ("auth", "error")];
+const BESIDE: &[(&str, &str)] = &[("error", "domain"), ("auth", "error")];
 
 fn sources(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -113,7 +112,9 @@ fn one_place_makes_statuses_and_one_reads_the_environment() {
             }
         }
         if relative != "rpc/status.rs" && !relative.starts_with("cli/") {
-            for make in ["Status::new(", "Status::internal(", "Status::invalid_argument(", "Status::with_error_details("] {
+            for make in
+                ["Status::new(", "Status::internal(", "Status::invalid_argument(", "Status::with_error_details("]
+            {
                 assert!(!code.contains(make), "{relative} makes a Status; rpc/status.rs alone does");
             }
         }

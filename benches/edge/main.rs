@@ -25,7 +25,8 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let report = runtime.block_on(measure(Duration::from_secs_f64(seconds), rounds));
     if let Some(path) = value("--json") {
-        std::fs::write(path, serde_json::to_string_pretty(&report).expect("plain JSON")).expect("the file can be written");
+        std::fs::write(path, serde_json::to_string_pretty(&report).expect("plain JSON"))
+            .expect("the file can be written");
     }
 }
 

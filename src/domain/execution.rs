@@ -29,15 +29,8 @@ pub enum ExecutionState {
 
 impl ExecutionState {
     /// All states, in order.
-    pub const ALL: [ExecutionState; 7] = [
-        Self::Queued,
-        Self::Running,
-        Self::Succeeded,
-        Self::Failed,
-        Self::TimedOut,
-        Self::Cancelled,
-        Self::Lost,
-    ];
+    pub const ALL: [ExecutionState; 7] =
+        [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::TimedOut, Self::Cancelled, Self::Lost];
 
     /// Whether the execution is over.
     pub fn is_final(self) -> bool {

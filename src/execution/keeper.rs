@@ -8,8 +8,8 @@ use super::live::Live;
 use super::registry::Shared;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
-use crate::store::executions::{self, Retention};
 use crate::store::Store;
+use crate::store::executions::{self, Retention};
 use parking_lot::Mutex;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -111,9 +111,7 @@ impl Keeper {
     /// Applies retention to what has merely grown old.
     async fn retain(&self) -> Result<usize> {
         let retention = self.retention;
-        self.store
-            .write(move |db| executions::enforce_retention(db, &retention, Timestamp::now(), REMOVALS))
-            .await
+        self.store.write(move |db| executions::enforce_retention(db, &retention, Timestamp::now(), REMOVALS)).await
     }
 }
 
@@ -152,11 +150,15 @@ fn put_ended(db: &rusqlite::Connection, live: &Live) -> rusqlite::Result<()> {
 fn put_running(db: &rusqlite::Connection, live: &Live) -> rusqlite::Result<()> {
     let execution = live.execution();
     let flushed = live.flushed().load(Ordering::Relaxed);
-    if execution.state.is_final() || execution.last_sequence == flushed {
+    if execution.state.is_final() {
         return Ok(());
     }
-    if flushed == 0 {
+    // If this transaction fails, the record comes with the end instead.
+    if !live.recorded().swap(true, Ordering::Relaxed) || flushed == 0 {
         executions::put(db, &execution, live.fingerprint(), None)?;
+    }
+    if execution.last_sequence == flushed {
+        return Ok(());
     }
     let id = execution.origin.id;
     let events = live.journal().export_newest(flushed + 1, FLUSH_BYTES);

@@ -22,6 +22,8 @@ pub struct Live {
     meter: Arc<Meter>,
     end: OnceLock<Ended>,
     end_wished: Notify,
+    /// Whether the store knows of it.
+    recorded: AtomicBool,
     /// Sequence up to which the store has its events.
     flushed: AtomicU64,
     /// Whether the store has it as it ended.
@@ -47,6 +49,7 @@ impl Live {
             meter: Arc::default(),
             end: OnceLock::new(),
             end_wished: Notify::new(),
+            recorded: AtomicBool::new(false),
             flushed: AtomicU64::new(0),
             kept: AtomicBool::new(false),
         })
@@ -69,6 +72,7 @@ impl Live {
             meter: Arc::default(),
             end: OnceLock::new(),
             end_wished: Notify::new(),
+            recorded: AtomicBool::new(true),
             flushed: AtomicU64::new(0),
             kept: AtomicBool::new(true),
         })
@@ -165,6 +169,10 @@ impl Live {
     /// Whether its outcome must be in the store before anybody hears of it.
     pub(super) fn is_durable(&self) -> bool {
         self.origin.request_id.is_some()
+    }
+
+    pub(super) fn recorded(&self) -> &AtomicBool {
+        &self.recorded
     }
 
     pub(super) fn flushed(&self) -> &AtomicU64 {

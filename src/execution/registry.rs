@@ -213,12 +213,7 @@ impl Registry {
     }
 
     /// Executions that a filter selects, newest first, from the one before `before`.
-    pub async fn list(
-        &self,
-        filter: Filter,
-        before: Option<ExecutionId>,
-        limit: usize,
-    ) -> Result<Vec<Execution>> {
+    pub async fn list(&self, filter: Filter, before: Option<ExecutionId>, limit: usize) -> Result<Vec<Execution>> {
         // The store answers, so it must know everything, also what began a moment ago.
         self.shared.flush(Duration::ZERO).await?;
         let states = filter.states.clone();
@@ -340,9 +335,9 @@ impl Run {
         let (shared, live) = (self.shared.clone(), self.live.clone());
         if live.is_durable() {
             // A task of its own: the caller may go away while the disk is busy.
-            tokio::spawn(shared.settle_durably(live.clone()))
-                .await
-                .map_err(|error| Error::Internal(format!("recording execution {} failed: {error}", live.origin().id)))??;
+            tokio::spawn(shared.settle_durably(live.clone())).await.map_err(|error| {
+                Error::Internal(format!("recording execution {} failed: {error}", live.origin().id))
+            })??;
         } else {
             live.journal().publish();
             shared.settle(live.clone());
@@ -405,7 +400,10 @@ impl Drop for Run {
             return;
         }
         let live = self.live.clone();
-        live.close(Ended { exit: Exit::Cancelled, message: "the call that ran it ended early, and so did the run".into() });
+        live.close(Ended {
+            exit: Exit::Cancelled,
+            message: "the call that ran it ended early, and so did the run".into(),
+        });
         let shared = self.shared.clone();
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) if live.is_durable() => {
@@ -418,4 +416,3 @@ impl Drop for Run {
         }
     }
 }
-

@@ -83,11 +83,7 @@ impl Stdin {
         let Some(front) = inner.pieces.front_mut() else {
             return if inner.eof { InputRead::Eof } else { InputRead::Pending };
         };
-        let piece = if front.len() <= max {
-            inner.pieces.pop_front().unwrap_or_default()
-        } else {
-            front.split_to(max)
-        };
+        let piece = if front.len() <= max { inner.pieces.pop_front().unwrap_or_default() } else { front.split_to(max) };
         inner.waiting = inner.waiting.saturating_sub(piece.len());
         InputRead::Data(piece)
     }

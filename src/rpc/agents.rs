@@ -9,7 +9,10 @@ pub struct Agents;
 
 #[tonic::async_trait]
 impl v1::agents_server::Agents for Agents {
-    async fn register_agent(&self, _: Request<v1::RegisterAgentRequest>) -> Result<Response<v1::RegisterAgentResponse>, Status> {
+    async fn register_agent(
+        &self,
+        _: Request<v1::RegisterAgentRequest>,
+    ) -> Result<Response<v1::RegisterAgentResponse>, Status> {
         refuse("Agents.RegisterAgent")
     }
 
@@ -21,7 +24,10 @@ impl v1::agents_server::Agents for Agents {
         refuse("Agents.GetAgent")
     }
 
-    async fn update_agent(&self, _: Request<v1::UpdateAgentRequest>) -> Result<Response<v1::UpdateAgentResponse>, Status> {
+    async fn update_agent(
+        &self,
+        _: Request<v1::UpdateAgentRequest>,
+    ) -> Result<Response<v1::UpdateAgentResponse>, Status> {
         refuse("Agents.UpdateAgent")
     }
 
@@ -33,7 +39,10 @@ impl v1::agents_server::Agents for Agents {
         refuse("Agents.StopAgent")
     }
 
-    async fn remove_agent(&self, _: Request<v1::RemoveAgentRequest>) -> Result<Response<v1::RemoveAgentResponse>, Status> {
+    async fn remove_agent(
+        &self,
+        _: Request<v1::RemoveAgentRequest>,
+    ) -> Result<Response<v1::RemoveAgentResponse>, Status> {
         refuse("Agents.RemoveAgent")
     }
 
@@ -43,7 +52,10 @@ impl v1::agents_server::Agents for Agents {
 
     type WatchAgentsStream = Never<v1::WatchAgentsResponse>;
 
-    async fn watch_agents(&self, _: Request<v1::WatchAgentsRequest>) -> Result<Response<Self::WatchAgentsStream>, Status> {
+    async fn watch_agents(
+        &self,
+        _: Request<v1::WatchAgentsRequest>,
+    ) -> Result<Response<Self::WatchAgentsStream>, Status> {
         refuse("Agents.WatchAgents")
     }
 }

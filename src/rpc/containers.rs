@@ -9,41 +9,68 @@ pub struct Containers;
 
 #[tonic::async_trait]
 impl v1::containers_server::Containers for Containers {
-    async fn spawn_container(&self, _: Request<v1::SpawnContainerRequest>) -> Result<Response<v1::SpawnContainerResponse>, Status> {
+    async fn spawn_container(
+        &self,
+        _: Request<v1::SpawnContainerRequest>,
+    ) -> Result<Response<v1::SpawnContainerResponse>, Status> {
         refuse("Containers.SpawnContainer")
     }
 
-    async fn list_containers(&self, _: Request<v1::ListContainersRequest>) -> Result<Response<v1::ListContainersResponse>, Status> {
+    async fn list_containers(
+        &self,
+        _: Request<v1::ListContainersRequest>,
+    ) -> Result<Response<v1::ListContainersResponse>, Status> {
         refuse("Containers.ListContainers")
     }
 
-    async fn get_container(&self, _: Request<v1::GetContainerRequest>) -> Result<Response<v1::GetContainerResponse>, Status> {
+    async fn get_container(
+        &self,
+        _: Request<v1::GetContainerRequest>,
+    ) -> Result<Response<v1::GetContainerResponse>, Status> {
         refuse("Containers.GetContainer")
     }
 
     type WatchContainersStream = Never<v1::WatchContainersResponse>;
 
-    async fn watch_containers(&self, _: Request<v1::WatchContainersRequest>) -> Result<Response<Self::WatchContainersStream>, Status> {
+    async fn watch_containers(
+        &self,
+        _: Request<v1::WatchContainersRequest>,
+    ) -> Result<Response<Self::WatchContainersStream>, Status> {
         refuse("Containers.WatchContainers")
     }
 
-    async fn stop_container(&self, _: Request<v1::StopContainerRequest>) -> Result<Response<v1::StopContainerResponse>, Status> {
+    async fn stop_container(
+        &self,
+        _: Request<v1::StopContainerRequest>,
+    ) -> Result<Response<v1::StopContainerResponse>, Status> {
         refuse("Containers.StopContainer")
     }
 
-    async fn kill_container(&self, _: Request<v1::KillContainerRequest>) -> Result<Response<v1::KillContainerResponse>, Status> {
+    async fn kill_container(
+        &self,
+        _: Request<v1::KillContainerRequest>,
+    ) -> Result<Response<v1::KillContainerResponse>, Status> {
         refuse("Containers.KillContainer")
     }
 
-    async fn pause_container(&self, _: Request<v1::PauseContainerRequest>) -> Result<Response<v1::PauseContainerResponse>, Status> {
+    async fn pause_container(
+        &self,
+        _: Request<v1::PauseContainerRequest>,
+    ) -> Result<Response<v1::PauseContainerResponse>, Status> {
         refuse("Containers.PauseContainer")
     }
 
-    async fn resume_container(&self, _: Request<v1::ResumeContainerRequest>) -> Result<Response<v1::ResumeContainerResponse>, Status> {
+    async fn resume_container(
+        &self,
+        _: Request<v1::ResumeContainerRequest>,
+    ) -> Result<Response<v1::ResumeContainerResponse>, Status> {
         refuse("Containers.ResumeContainer")
     }
 
-    async fn snapshot_container(&self, _: Request<v1::SnapshotContainerRequest>) -> Result<Response<v1::SnapshotContainerResponse>, Status> {
+    async fn snapshot_container(
+        &self,
+        _: Request<v1::SnapshotContainerRequest>,
+    ) -> Result<Response<v1::SnapshotContainerResponse>, Status> {
         refuse("Containers.SnapshotContainer")
     }
 
@@ -55,11 +82,17 @@ impl v1::containers_server::Containers for Containers {
 
     type StreamStatsStream = Never<v1::StreamStatsResponse>;
 
-    async fn stream_stats(&self, _: Request<v1::StreamStatsRequest>) -> Result<Response<Self::StreamStatsStream>, Status> {
+    async fn stream_stats(
+        &self,
+        _: Request<v1::StreamStatsRequest>,
+    ) -> Result<Response<Self::StreamStatsStream>, Status> {
         refuse("Containers.StreamStats")
     }
 
-    async fn start_process(&self, _: Request<v1::StartProcessRequest>) -> Result<Response<v1::StartProcessResponse>, Status> {
+    async fn start_process(
+        &self,
+        _: Request<v1::StartProcessRequest>,
+    ) -> Result<Response<v1::StartProcessResponse>, Status> {
         refuse("Containers.StartProcess")
     }
 
@@ -75,11 +108,17 @@ impl v1::containers_server::Containers for Containers {
         refuse("Containers.ReadFile")
     }
 
-    async fn write_file(&self, _: Request<Streaming<v1::WriteFileRequest>>) -> Result<Response<v1::WriteFileResponse>, Status> {
+    async fn write_file(
+        &self,
+        _: Request<Streaming<v1::WriteFileRequest>>,
+    ) -> Result<Response<v1::WriteFileResponse>, Status> {
         refuse("Containers.WriteFile")
     }
 
-    async fn list_directory(&self, _: Request<v1::ListDirectoryRequest>) -> Result<Response<v1::ListDirectoryResponse>, Status> {
+    async fn list_directory(
+        &self,
+        _: Request<v1::ListDirectoryRequest>,
+    ) -> Result<Response<v1::ListDirectoryResponse>, Status> {
         refuse("Containers.ListDirectory")
     }
 
@@ -87,7 +126,10 @@ impl v1::containers_server::Containers for Containers {
         refuse("Containers.StatPath")
     }
 
-    async fn make_directory(&self, _: Request<v1::MakeDirectoryRequest>) -> Result<Response<v1::MakeDirectoryResponse>, Status> {
+    async fn make_directory(
+        &self,
+        _: Request<v1::MakeDirectoryRequest>,
+    ) -> Result<Response<v1::MakeDirectoryResponse>, Status> {
         refuse("Containers.MakeDirectory")
     }
 
@@ -105,19 +147,28 @@ impl v1::containers_server::Containers for Containers {
         refuse("Containers.WatchPath")
     }
 
-    async fn upload_archive(&self, _: Request<Streaming<v1::UploadArchiveRequest>>) -> Result<Response<v1::UploadArchiveResponse>, Status> {
+    async fn upload_archive(
+        &self,
+        _: Request<Streaming<v1::UploadArchiveRequest>>,
+    ) -> Result<Response<v1::UploadArchiveResponse>, Status> {
         refuse("Containers.UploadArchive")
     }
 
     type DownloadArchiveStream = Never<v1::DownloadArchiveResponse>;
 
-    async fn download_archive(&self, _: Request<v1::DownloadArchiveRequest>) -> Result<Response<Self::DownloadArchiveStream>, Status> {
+    async fn download_archive(
+        &self,
+        _: Request<v1::DownloadArchiveRequest>,
+    ) -> Result<Response<Self::DownloadArchiveStream>, Status> {
         refuse("Containers.DownloadArchive")
     }
 
     type ForwardPortStream = Never<v1::ForwardPortResponse>;
 
-    async fn forward_port(&self, _: Request<Streaming<v1::ForwardPortRequest>>) -> Result<Response<Self::ForwardPortStream>, Status> {
+    async fn forward_port(
+        &self,
+        _: Request<Streaming<v1::ForwardPortRequest>>,
+    ) -> Result<Response<Self::ForwardPortStream>, Status> {
         refuse("Containers.ForwardPort")
     }
 

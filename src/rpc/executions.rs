@@ -84,10 +84,7 @@ impl Executions {
         // Either way the answer tells how it stands.
         let _ = tokio::time::timeout(timeout, live.journal().ended()).await;
         let execution = live.execution();
-        Ok(v1::WaitExecutionResponse {
-            done: execution.state.is_final(),
-            execution: Some(to::execution(&execution)),
-        })
+        Ok(v1::WaitExecutionResponse { done: execution.state.is_final(), execution: Some(to::execution(&execution)) })
     }
 
     async fn write(&self, request: v1::WriteStdinRequest) -> Result<v1::WriteStdinResponse> {

@@ -1,6 +1,6 @@
 //! The Pools service: part of the contract, not of this build. Every method names itself.
 
-use super::unbuilt::{refuse};
+use super::unbuilt::refuse;
 use crate::proto::v1;
 use tonic::{Request, Response, Status};
 
@@ -29,11 +29,17 @@ impl v1::pools_server::Pools for Pools {
         refuse("Pools.DeletePool")
     }
 
-    async fn lease_container(&self, _: Request<v1::LeaseContainerRequest>) -> Result<Response<v1::LeaseContainerResponse>, Status> {
+    async fn lease_container(
+        &self,
+        _: Request<v1::LeaseContainerRequest>,
+    ) -> Result<Response<v1::LeaseContainerResponse>, Status> {
         refuse("Pools.LeaseContainer")
     }
 
-    async fn release_container(&self, _: Request<v1::ReleaseContainerRequest>) -> Result<Response<v1::ReleaseContainerResponse>, Status> {
+    async fn release_container(
+        &self,
+        _: Request<v1::ReleaseContainerRequest>,
+    ) -> Result<Response<v1::ReleaseContainerResponse>, Status> {
         refuse("Pools.ReleaseContainer")
     }
 }

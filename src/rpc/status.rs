@@ -125,7 +125,8 @@ mod tests {
         assert_eq!(details.error_info().unwrap().domain, DOMAIN);
         assert_eq!(details.bad_request().unwrap().field_violations.len(), 2);
 
-        let overloaded = Error::Overloaded { scope: "the server".into(), limit: 3, retry_after: Duration::from_secs(2) };
+        let overloaded =
+            Error::Overloaded { scope: "the server".into(), limit: 3, retry_after: Duration::from_secs(2) };
         let details = super::status(overloaded).get_error_details();
         assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(2)));
     }

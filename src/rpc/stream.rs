@@ -49,9 +49,7 @@ impl<T> Stream for EventStream<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if this.ready.is_empty()
-            && this.live.journal().poll_read(&mut this.cursor, cx, &mut this.batch).is_ready()
-        {
+        if this.ready.is_empty() && this.live.journal().poll_read(&mut this.cursor, cx, &mut this.batch).is_ready() {
             if this.batch.is_empty() {
                 return Poll::Ready(None);
             }

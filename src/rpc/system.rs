@@ -9,7 +9,10 @@ pub struct System;
 
 #[tonic::async_trait]
 impl v1::system_server::System for System {
-    async fn get_server_info(&self, _: Request<v1::GetServerInfoRequest>) -> Result<Response<v1::GetServerInfoResponse>, Status> {
+    async fn get_server_info(
+        &self,
+        _: Request<v1::GetServerInfoRequest>,
+    ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
         refuse("System.GetServerInfo")
     }
 
@@ -19,11 +22,17 @@ impl v1::system_server::System for System {
 
     type StreamAuditStream = Never<v1::StreamAuditResponse>;
 
-    async fn stream_audit(&self, _: Request<v1::StreamAuditRequest>) -> Result<Response<Self::StreamAuditStream>, Status> {
+    async fn stream_audit(
+        &self,
+        _: Request<v1::StreamAuditRequest>,
+    ) -> Result<Response<Self::StreamAuditStream>, Status> {
         refuse("System.StreamAudit")
     }
 
-    async fn verify_audit(&self, _: Request<v1::VerifyAuditRequest>) -> Result<Response<v1::VerifyAuditResponse>, Status> {
+    async fn verify_audit(
+        &self,
+        _: Request<v1::VerifyAuditRequest>,
+    ) -> Result<Response<v1::VerifyAuditResponse>, Status> {
         refuse("System.VerifyAudit")
     }
 }

@@ -33,7 +33,8 @@ impl Tools {
         let size = convert::page::size(request.page_size)?;
         let after = convert::page::position("tools", &request.page_token)?;
         let entries = self.tools.catalog().list();
-        let begin = after.map_or(0, |after| entries.partition_point(|entry| entry.name().as_bytes() <= after.as_slice()));
+        let begin =
+            after.map_or(0, |after| entries.partition_point(|entry| entry.name().as_bytes() <= after.as_slice()));
         let page = &entries[begin..entries.len().min(begin + size)];
         let next_page_token = match page.last() {
             Some(last) if begin + size < entries.len() => convert::page::token("tools", last.name().as_bytes()),
@@ -73,11 +74,16 @@ impl Tools {
             match part.part {
                 Some(Part::Chunk(chunk)) => {
                     if (module.len() + chunk.len()) as u64 > self.max_module {
-                        return Err(refuse("chunk", format!("the module is larger than {} bytes (engine.max_module)", self.max_module)));
+                        return Err(refuse(
+                            "chunk",
+                            format!("the module is larger than {} bytes (engine.max_module)", self.max_module),
+                        ));
                     }
                     module.extend_from_slice(&chunk);
                 }
-                Some(Part::Header(_)) => return Err(refuse("header", "only the first message carries a header".into())),
+                Some(Part::Header(_)) => {
+                    return Err(refuse("header", "only the first message carries a header".into()));
+                }
                 None => return Err(refuse("part", "expected a chunk".into())),
             }
         }
@@ -150,7 +156,10 @@ impl Tools {
 
 #[tonic::async_trait]
 impl v1::tools_server::Tools for Tools {
-    async fn list_tools(&self, request: Request<v1::ListToolsRequest>) -> Result<Response<v1::ListToolsResponse>, Status> {
+    async fn list_tools(
+        &self,
+        request: Request<v1::ListToolsRequest>,
+    ) -> Result<Response<v1::ListToolsResponse>, Status> {
         self.list(request.into_inner()).map(Response::new).map_err(status)
     }
 
@@ -209,11 +218,7 @@ impl v1::tools_server::Tools for Tools {
             added: reloaded.added,
             updated: reloaded.updated,
             removed: reloaded.removed,
-            problems: reloaded
-                .problems
-                .into_iter()
-                .map(|(name, problem)| v1::ToolProblem { name, problem })
-                .collect(),
+            problems: reloaded.problems.into_iter().map(|(name, problem)| v1::ToolProblem { name, problem }).collect(),
         }))
     }
 
@@ -246,6 +251,11 @@ impl v1::tools_server::Tools for Tools {
         };
         let live = self.execute_stream(message.call, principal).await.map_err(status)?;
         let wrap = |event| v1::ExecuteToolStreamResponse { event: Some(event) };
-        Ok(Response::new(EventStream::new(live, 1, silence, wrap)))
+        let id = live.origin().id.to_string();
+        let mut response = Response::new(EventStream::new(live, 1, silence, wrap));
+        if let Ok(id) = id.parse() {
+            response.metadata_mut().insert("casemate-execution-id", id);
+        }
+        Ok(response)
     }
 }

@@ -57,8 +57,10 @@ struct Detail {
     outcome: Option<Outcome>,
 }
 
-const COLUMNS: &str =
-    "id, principal, request_id, state, created, started, ended, sequence, stdin, labels, detail";
+/// How many events a run may have delivered that a crash took before they were flushed.
+const UNKNOWN_EVENTS: u64 = 1 << 32;
+
+const COLUMNS: &str = "id, principal, request_id, state, created, started, ended, sequence, stdin, labels, detail";
 
 /// Records an execution, or brings its record up to date. `journal` is given once it is over.
 pub fn put(
@@ -73,7 +75,8 @@ pub fn put(
         limits: origin.limits,
         outcome: execution.outcome.as_deref().cloned(),
     };
-    let detail = postcard::to_stdvec(&detail).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let detail =
+        postcard::to_stdvec(&detail).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     let journal = journal.map(journal::encode).transpose()?;
     let labels = if origin.labels.is_empty() {
         None
@@ -134,8 +137,12 @@ pub fn remove(db: &Connection, id: ExecutionId) -> rusqlite::Result<()> {
 /// Adds to what a running execution has said.
 pub fn add_chunk(db: &Connection, id: ExecutionId, events: &[Event]) -> rusqlite::Result<()> {
     let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
-    db.prepare_cached("INSERT OR REPLACE INTO journal_chunks VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![id.as_bytes(), integer(first.sequence), integer(last.sequence), journal::encode(events)?])?;
+    db.prepare_cached("INSERT OR REPLACE INTO journal_chunks VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        id.as_bytes(),
+        integer(first.sequence),
+        integer(last.sequence),
+        journal::encode(events)?
+    ])?;
     Ok(())
 }
 
@@ -197,10 +204,7 @@ pub fn list(
         condition(" AND created < ?", Value::Integer(time(before)));
     }
     for (key, value) in &filter.labels {
-        condition(
-            " AND EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ?",
-            Value::Text(key.clone()),
-        );
+        condition(" AND EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ?", Value::Text(key.clone()));
         condition(" AND value = ?)", Value::Text(value.clone()));
     }
     if !filter.states.is_empty() {
@@ -227,7 +231,8 @@ pub fn recover(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
         let id = lost.origin.id;
         let mut events: Vec<Event> = Vec::new();
         let mut written = [0u64; 2];
-        let mut chunks = db.prepare_cached("SELECT events FROM journal_chunks WHERE execution = ?1 ORDER BY first_sequence")?;
+        let mut chunks =
+            db.prepare_cached("SELECT events FROM journal_chunks WHERE execution = ?1 ORDER BY first_sequence")?;
         for chunk in chunks.query_map([id.as_bytes()], |row| row.get::<_, Vec<u8>>(0))? {
             for event in journal::decode(&chunk?)? {
                 if let EventKind::Output { stream, offset, data } = &event.kind {
@@ -237,10 +242,15 @@ pub fn recover(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
             }
         }
         let mut events = fill_gaps(events, written);
-        let last = events.last().map_or(0, |event| event.sequence);
+        // Readers may have seen events that were not flushed. Their numbers are never used again: a gap
+        // stands for them, wider than any run could have filled.
+        let flushed = events.last().map_or(0, |event| event.sequence);
+        let last = flushed + UNKNOWN_EVENTS;
+        let gap = Truncated { first_sequence: flushed + 1, stdout_offset: written[0], stderr_offset: written[1] };
         let outcome = Arc::new(Outcome {
             exit: Exit::ServerLost,
-            message: "the server died while this ran; what it had written by then is kept, and it was not run again".into(),
+            message: "the server died while this ran; what it had written by then is kept, and it was not run again"
+                .into(),
             usage: Usage {
                 run_time: lost.started.map_or(Duration::ZERO, |started| {
                     events.last().map_or(Duration::ZERO, |event| event.time.since(started))
@@ -255,6 +265,7 @@ pub fn recover(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
         lost.last_sequence = last + 1;
         lost.outcome = Some(outcome.clone());
         let state = lost.state;
+        events.push(Event { sequence: last, time: now, kind: EventKind::Truncated(gap) });
         events.push(Event { sequence: last + 1, time: now, kind: EventKind::Finished { state, outcome } });
         put(db, &lost, None, Some(&events))?;
         remove_chunks(db, id)?;
@@ -263,7 +274,12 @@ pub fn recover(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
 }
 
 /// Removes what retention no longer covers, at most `limit` executions; answers how many.
-pub fn enforce_retention(db: &Connection, retention: &Retention, now: Timestamp, limit: u64) -> rusqlite::Result<usize> {
+pub fn enforce_retention(
+    db: &Connection,
+    retention: &Retention,
+    now: Timestamp,
+    limit: u64,
+) -> rusqlite::Result<usize> {
     let total = |name: &str| {
         db.prepare_cached("SELECT value FROM totals WHERE name = ?1")?.query_row([name], |row| row.get::<_, i64>(0))
     };
@@ -282,7 +298,8 @@ pub fn enforce_retention(db: &Connection, retention: &Retention, now: Timestamp,
     let mut excess = total("execution_bytes")?.saturating_sub(integer(retention.max_bytes));
     let mut doomed: Vec<[u8; 16]> = Vec::new();
     {
-        let mut oldest_first = db.prepare_cached("SELECT id, created, bytes, ended FROM executions ORDER BY id LIMIT ?1")?;
+        let mut oldest_first =
+            db.prepare_cached("SELECT id, created, bytes, ended FROM executions ORDER BY id LIMIT ?1")?;
         let mut rows = oldest_first.query([integer(limit)])?;
         while let Some(row) = rows.next()? {
             let (created, bytes, ended): (i64, i64, Option<i64>) = (row.get(1)?, row.get(2)?, row.get(3)?);
@@ -330,7 +347,8 @@ fn fill_gaps(events: Vec<Event>, written: [u64; 2]) -> Vec<Event> {
 
 fn execution(row: &Row) -> rusqlite::Result<Execution> {
     let text: String = row.get(3)?;
-    let state = ExecutionState::from_name(&text).ok_or_else(|| damaged(3, Type::Text, format!("unknown state {text:?}")))?;
+    let state =
+        ExecutionState::from_name(&text).ok_or_else(|| damaged(3, Type::Text, format!("unknown state {text:?}")))?;
     let blob: Vec<u8> = row.get(10)?;
     let detail: Detail = postcard::from_bytes(&blob).map_err(|error| damaged(10, Type::Blob, error.to_string()))?;
     let labels = match row.get::<_, Option<String>>(9)? {

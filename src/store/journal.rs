@@ -15,7 +15,11 @@ pub fn encode(events: &[Event]) -> rusqlite::Result<Vec<u8>> {
 /// The events of those bytes.
 pub fn decode(bytes: &[u8]) -> rusqlite::Result<Vec<Event>> {
     let damaged = |why: String| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, format!("damaged journal: {why}").into())
+        rusqlite::Error::FromSqlConversionFailure(
+            0,
+            rusqlite::types::Type::Blob,
+            format!("damaged journal: {why}").into(),
+        )
     };
     match bytes.split_first() {
         Some((&VERSION, events)) => postcard::from_bytes(events).map_err(|error| damaged(error.to_string())),

@@ -75,9 +75,11 @@ impl Store {
     /// Opens, or makes, the database in `directory`. Refuses a directory that another server uses, and a
     /// database that is damaged or of a newer version, saying what to do.
     pub fn open(directory: &Path, observer: Arc<dyn CommitObserver>) -> Result<Store> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
-            unavailable(format!("cannot make the data directory {}: {error}", directory.display()))
-        })?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|error| unavailable(format!("cannot make the data directory {}: {error}", directory.display())))?;
         let lock = lock(directory)?;
         let path = StorePath::File(directory.join("casemate.db"));
         Store::start(path, Some(lock), observer)
@@ -189,6 +191,9 @@ impl Store {
 
     /// Finishes what was handed over and closes the database. Later writes are refused.
     pub fn close(&self) {
+        self.reader_free.close();
+        // The writer's connection goes last: the last one folds the log back into the file.
+        self.readers.lock().clear();
         drop(self.jobs.lock().take());
         if let Some(writer) = self.writer.lock().take()
             && writer.join().is_err()
@@ -269,7 +274,7 @@ fn write_loop(
         observer.committed(
             begun.elapsed().as_secs_f64(),
             completions.len(),
-            result.as_ref().map(|()| ()).map_err(String::as_str),
+            result.as_ref().copied().map_err(String::as_str),
         );
         pending.fetch_sub(completions.len() as u64, Ordering::Relaxed);
         for completion in completions {

@@ -109,7 +109,8 @@ impl ToolService {
         tool.program.prepare(&limits).await?;
         let request = call.request_id.map(|request_id| {
             let mut hash = Sha256::new();
-            for part in [call.tool.as_bytes(), &text, format!("{:?} {}", call.limits, call.keep_stdin_open).as_bytes()] {
+            for part in [call.tool.as_bytes(), &text, format!("{:?} {}", call.limits, call.keep_stdin_open).as_bytes()]
+            {
                 hash.update((part.len() as u64).to_le_bytes());
                 hash.update(part);
             }
@@ -153,8 +154,9 @@ impl ToolService {
     fn read_parameters(&self, parameters: Parameters) -> Result<(Value, Bytes)> {
         let (field, value, text) = match parameters {
             Parameters::Value(value) => {
-                let text = serde_json::to_vec(&value)
-                    .map_err(|error| Error::invalid("call.parameters", format!("cannot be written as JSON: {error}")))?;
+                let text = serde_json::to_vec(&value).map_err(|error| {
+                    Error::invalid("call.parameters", format!("cannot be written as JSON: {error}"))
+                })?;
                 ("call.parameters", value, Bytes::from(text))
             }
             Parameters::Text(text) => {

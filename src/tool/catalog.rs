@@ -132,10 +132,10 @@ impl Catalog {
     pub fn tool(&self, name: &str) -> Result<Arc<Tool>> {
         let table = self.table.load();
         let entry = table.get(name).ok_or_else(|| Error::ToolNotFound { name: name.into() })?;
-        entry.serving.clone().ok_or_else(|| Error::ToolBroken {
-            name: name.into(),
-            problem: entry.problem.clone().unwrap_or_default(),
-        })
+        entry
+            .serving
+            .clone()
+            .ok_or_else(|| Error::ToolBroken { name: name.into(), problem: entry.problem.clone().unwrap_or_default() })
     }
 
     /// One tool as it stands.
@@ -225,9 +225,8 @@ impl Catalog {
 
     async fn make(&self, name: &str, content: Content, old: Option<&Tool>) -> Result<Tool> {
         let Content { module, manifest } = content;
-        let compile = |field, schema: &Option<_>| {
-            schema.as_ref().map(|schema| Schema::compile(name, field, schema)).transpose()
-        };
+        let compile =
+            |field, schema: &Option<_>| schema.as_ref().map(|schema| Schema::compile(name, field, schema)).transpose();
         let input = compile("input_schema", &manifest.input_schema)?;
         let output = compile("output_schema", &manifest.output_schema)?;
         for grant in &manifest.directories {

@@ -111,7 +111,8 @@ pub fn parse(tool: &str, format: Format, text: &[u8]) -> Result<Manifest> {
     let text = std::str::from_utf8(text).map_err(|error| refuse("manifest".into(), error.to_string()))?;
     let file: File = match format {
         Format::Toml => {
-            let document = toml::Deserializer::parse(text).map_err(|error| refuse("manifest".into(), one_line(error)))?;
+            let document =
+                toml::Deserializer::parse(text).map_err(|error| refuse("manifest".into(), one_line(error)))?;
             serde_path_to_error::deserialize(document)
                 .map_err(|error| refuse(format!("manifest.{}", error.path()), one_line(error.inner())))?
         }
@@ -327,7 +328,8 @@ type = "object"
 
     #[test]
     fn all_problems_are_told_at_once() {
-        let found = violations("max_concurrent = 0\n[network]\nallow = [\"http://x\", \"ok.example\"]\n[limits]\nfuel = 0");
+        let found =
+            violations("max_concurrent = 0\n[network]\nallow = [\"http://x\", \"ok.example\"]\n[limits]\nfuel = 0");
         assert_eq!(found.len(), 3, "{found:?}");
     }
 

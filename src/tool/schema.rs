@@ -97,7 +97,10 @@ mod tests {
             json!({"type": "objekt"}),
             json!(7),
         ] {
-            assert!(matches!(Schema::compile("t", "input_schema", &schema), Err(Error::ManifestInvalid { .. })), "{schema}");
+            assert!(
+                matches!(Schema::compile("t", "input_schema", &schema), Err(Error::ManifestInvalid { .. })),
+                "{schema}"
+            );
         }
     }
 

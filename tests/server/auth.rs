@@ -19,7 +19,10 @@ async fn only_the_token_opens_the_door() {
         let refused = client.execute_tool(v1::ExecuteToolRequest { call: Some(call("cat", "{}")) }).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated, "{wrong:?}");
     }
-    assert_eq!(server.tools().await.list_tools(v1::ListToolsRequest::default()).await.unwrap().into_inner().tools.len(), 1);
+    assert_eq!(
+        server.tools().await.list_tools(v1::ListToolsRequest::default()).await.unwrap().into_inner().tools.len(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -40,10 +43,8 @@ async fn health_needs_no_token_and_knows_every_service() {
 #[tokio::test]
 async fn what_is_not_built_says_so() {
     let server = Setup::new().start().await;
-    let mut client = v1::sessions_client::SessionsClient::with_interceptor(
-        server.channel().await,
-        Bearer(crate::harness::TOKEN),
-    );
+    let mut client =
+        v1::sessions_client::SessionsClient::with_interceptor(server.channel().await, Bearer(crate::harness::TOKEN));
     let status = client.list_sessions(v1::ListSessionsRequest::default()).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "UNIMPLEMENTED"));
     assert!(status.message().contains("ListSessions"), "{}", status.message());

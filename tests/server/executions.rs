@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use tonic::{Code, Streaming};
 
 async fn watch(executions: &mut Executions, id: &str, from: u64) -> Streaming<v1::WatchExecutionResponse> {
-    let request =
-        v1::WatchExecutionRequest { execution_id: id.into(), from_sequence: from, keepalive_interval: None };
+    let request = v1::WatchExecutionRequest { execution_id: id.into(), from_sequence: from, keepalive_interval: None };
     executions.watch_execution(request).await.unwrap().into_inner()
 }
 
@@ -84,7 +83,10 @@ async fn a_reader_that_comes_back_gets_the_same_bytes_from_where_it_left() {
     // Everything again, once it is over: what was seen has not changed.
     let replay = rest(watch(&mut executions, &id, 0).await).await;
     assert_eq!(seen, replay);
-    assert_eq!(replay.iter().map(|event| event.sequence).collect::<Vec<_>>(), (1..=replay.len() as u64).collect::<Vec<_>>());
+    assert_eq!(
+        replay.iter().map(|event| event.sequence).collect::<Vec<_>>(),
+        (1..=replay.len() as u64).collect::<Vec<_>>()
+    );
     let ends = replay.iter().filter(|event| matches!(event.event, Some(Event::Finished(_)))).count();
     assert_eq!(ends, 1);
 
@@ -148,7 +150,9 @@ async fn a_cancel_ends_the_run_whatever_it_does() {
         assert_eq!(again, execution);
         if tool == "spin" {
             let events = rest(watch(&mut executions, &id, 0).await).await;
-            let kept = events.iter().any(|event| matches!(&event.event, Some(Event::Stdout(chunk)) if chunk.data == "spinning"));
+            let kept = events
+                .iter()
+                .any(|event| matches!(&event.event, Some(Event::Stdout(chunk)) if chunk.data == "spinning"));
             assert!(kept, "what it had written is kept");
         }
     }

@@ -1,7 +1,7 @@
 //! Starting, being probed, and going down.
 
 use crate::guests;
-use crate::harness::{Setup, call, wait_for};
+use crate::harness::{Setup, call, reason, wait_for};
 use casemate::proto::v1;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -52,7 +52,9 @@ async fn a_unix_socket_serves_as_well_and_its_file_goes_away() {
     let channel = tonic::transport::Endpoint::from_static("http://unix")
         .connect_with_connector(tower::service_fn(move |_| {
             let path = path.clone();
-            async move { Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(tokio::net::UnixStream::connect(path).await?)) }
+            async move {
+                Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(tokio::net::UnixStream::connect(path).await?))
+            }
         }))
         .await
         .unwrap();
@@ -86,16 +88,17 @@ async fn a_shutdown_lets_runs_finish_and_refuses_new_ones() {
     let (status, _) = server.get("/health/ready").await;
     assert_eq!(status, 503);
     assert_eq!(server.get("/health/live").await.0, 200);
-    // New work is refused, also on connections that are still open; what runs can be finished.
-    if let Err(status) = executions.write_stdin(write).await {
-        // The connection may have been told to go away first; the run then ends with the grace period.
-        assert_eq!(status.code(), Code::Unavailable);
-    }
+    // New work is refused, but what runs can still be fed on the connections that are open.
+    let refused = tools.execute_tool(v1::ExecuteToolRequest { call: Some(call("cat", "{}")) }).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "SHUTTING_DOWN"));
+    assert!(tokio::net::TcpStream::connect(&server.grpc).await.is_err(), "nobody new comes in");
+    executions.write_stdin(write).await.unwrap();
     let mut last = None;
     while let Ok(Some(event)) = events.message().await {
         last = event.event.unwrap().event;
     }
-    assert!(matches!(last, Some(v1::execution_event::Event::Finished(_))), "{last:?}");
+    let ended = matches!(&last, Some(v1::execution_event::Event::Finished(end)) if end.state() == v1::ExecutionState::Succeeded);
+    assert!(ended, "{last:?}");
     assert!(server.ended().await.success());
 }
 
@@ -131,11 +134,8 @@ async fn no_client_can_stall_a_shutdown() {
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let mut server = Setup::new()
-        .config("[server]\ndrain_timeout = \"1h\"")
-        .tool("cat", &guests::cat(), "")
-        .start()
-        .await;
+    let mut server =
+        Setup::new().config("[server]\ndrain_timeout = \"1h\"").tool("cat", &guests::cat(), "").start().await;
     server.start_run(v1::ToolCall { keep_stdin_open: true, ..call("cat", "{}") }).await;
     server.signal(Signal::TERM);
     let deadline = Instant::now() + crate::harness::PATIENCE;

@@ -316,11 +316,8 @@ async fn bad_names_and_manifests_are_refused_with_every_problem() {
     let server = Setup::new().start().await;
     let mut tools = server.tools().await;
     for name in ["", "../escape", "a/b", ".hidden"] {
-        let request = v1::RegisterToolRequest {
-            name: name.into(),
-            module: guests::say("x").into(),
-            ..Default::default()
-        };
+        let request =
+            v1::RegisterToolRequest { name: name.into(), module: guests::say("x").into(), ..Default::default() };
         assert_eq!(tools.register_tool(request).await.unwrap_err().code(), Code::InvalidArgument, "{name:?}");
     }
     let manifest = v1::ToolManifest {
@@ -345,11 +342,8 @@ async fn bad_names_and_manifests_are_refused_with_every_problem() {
 
 #[tokio::test]
 async fn a_clawbox_tool_logs_and_its_requests_are_denied_by_type() {
-    let server = Setup::new()
-        .tool("once", &guests::host_call(1), "")
-        .tool("often", &guests::host_call(150), "")
-        .start()
-        .await;
+    let server =
+        Setup::new().tool("once", &guests::host_call(1), "").tool("often", &guests::host_call(150), "").start().await;
     let log = r#"{"method":"log","params":{"level":"warn","message":"hello"}}"#;
     let answer = server.run(call("once", log)).await.unwrap();
     assert_eq!(text(&answer), r#"{"ok":null}"#);
@@ -365,7 +359,8 @@ async fn a_clawbox_tool_logs_and_its_requests_are_denied_by_type() {
     assert_eq!(logs, [(v1::LogLevel::Warn, "hello".to_owned())]);
 
     let fetch = r#"{"method":"http_request","params":{"url":"https://example.com/"}}"#;
-    let denied: serde_json::Value = serde_json::from_str(&text(&server.run(call("once", fetch)).await.unwrap())).unwrap();
+    let denied: serde_json::Value =
+        serde_json::from_str(&text(&server.run(call("once", fetch)).await.unwrap())).unwrap();
     assert!(denied["error"].is_string() && denied["reason"].is_string(), "{denied}");
 
     let limited = server.run(call("often", log)).await.unwrap();

@@ -89,8 +89,7 @@ pub fn limits_asked(limits: &LimitsRequest) -> v1::ExecutionLimits {
 pub fn limits_request(field: &str, limits: Option<&v1::ExecutionLimits>) -> Result<LimitsRequest> {
     let Some(limits) = limits else { return Ok(LimitsRequest::default()) };
     let set = |value: u64| (value > 0).then_some(value);
-    let wall_time =
-        limits.wall_time.as_ref().map(|time| span(&format!("{field}.wall_time"), time)).transpose()?;
+    let wall_time = limits.wall_time.as_ref().map(|time| span(&format!("{field}.wall_time"), time)).transpose()?;
     Ok(LimitsRequest {
         wall_time: wall_time.filter(|time| !time.is_zero()),
         memory_bytes: set(limits.memory_bytes),
@@ -166,8 +165,12 @@ pub fn result(outcome: &Outcome) -> v1::ExecutionResult {
 pub fn event(id: ExecutionId, event: Event) -> v1::ExecutionEvent {
     let body = match event.kind {
         EventKind::Started { pid } => Body::Started(v1::StartedEvent { execution_id: id.to_string(), pid }),
-        EventKind::Output { stream: OutputStream::Stdout, offset, data } => Body::Stdout(v1::OutputChunk { offset, data }),
-        EventKind::Output { stream: OutputStream::Stderr, offset, data } => Body::Stderr(v1::OutputChunk { offset, data }),
+        EventKind::Output { stream: OutputStream::Stdout, offset, data } => {
+            Body::Stdout(v1::OutputChunk { offset, data })
+        }
+        EventKind::Output { stream: OutputStream::Stderr, offset, data } => {
+            Body::Stderr(v1::OutputChunk { offset, data })
+        }
         EventKind::Log { level, message } => {
             Body::Log(v1::LogEvent { level: log_level(level).into(), message: message.to_string() })
         }

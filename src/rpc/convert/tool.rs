@@ -179,7 +179,9 @@ pub fn output(live: &Live, format: OutputFormat, form: JsonForm) -> v1::ToolOutp
             return None;
         }
         match form {
-            JsonForm::Structure => serde_json::from_slice(&bytes).ok().map(|value| Content::Json(json::to_value(value))),
+            JsonForm::Structure => {
+                serde_json::from_slice(&bytes).ok().map(|value| Content::Json(json::to_value(value)))
+            }
             JsonForm::Text => {
                 serde_json::from_slice::<IgnoredAny>(&bytes).ok()?;
                 std::str::from_utf8(&bytes).ok().map(|text| Content::JsonText(text.trim().to_owned()))
