@@ -1,4 +1,5 @@
-//! `log`: `{"level": "trace|debug|info|warn|error", "message": "..."}`; the level is `info` if left out.
+//! `log`: `{"level": "trace|debug|info|warn|error", "message": "..."}`. A level that is left out or unknown
+//! is `info`, and a message that is left out is empty: a line is never lost over its form.
 
 use super::Request;
 use crate::domain::event::LogLevel;
@@ -8,41 +9,35 @@ use serde_json::Value;
 /// Bytes of one line; the rest is cut off.
 const MAX_MESSAGE: usize = 64 << 10;
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Params {
-    #[serde(default)]
-    level: Level,
-    message: String,
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Level {
-    Trace,
-    Debug,
-    #[default]
-    Info,
-    #[serde(alias = "warning")]
-    Warn,
-    Error,
+    level: Value,
+    message: Value,
 }
 
 pub(super) fn parse(params: Value) -> Result<Request, String> {
-    let Params { level, mut message } = serde_json::from_value(params).map_err(|error| {
+    let params: Option<Params> = serde_json::from_value(params).map_err(|error| {
         format!(
             "invalid params of log: {error}; expected {{\"level\": \"trace|debug|info|warn|error\", \"message\": text}}"
         )
     })?;
+    let Params { level, message } = params.unwrap_or_default();
+    let mut message = match message {
+        Value::Null => String::new(),
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
     if message.len() > MAX_MESSAGE {
         message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         message.push_str("... (cut)");
     }
-    let level = match level {
-        Level::Trace => LogLevel::Trace,
-        Level::Debug => LogLevel::Debug,
-        Level::Info => LogLevel::Info,
-        Level::Warn => LogLevel::Warn,
-        Level::Error => LogLevel::Error,
+    let level = match level.as_str() {
+        Some("trace") => LogLevel::Trace,
+        Some("debug") => LogLevel::Debug,
+        Some("warn" | "warning") => LogLevel::Warn,
+        Some("error") => LogLevel::Error,
+        _ => LogLevel::Info,
     };
     Ok(Request::Log { level, message })
 }
@@ -58,6 +53,9 @@ mod tests {
             panic!("expected a log line")
         };
         assert_eq!(level, LogLevel::Info);
+        assert_eq!(parse(json!(null)), Ok(Request::Log { level: LogLevel::Info, message: String::new() }));
+        let odd = json!({"level": "loud", "message": 3});
+        assert_eq!(parse(odd), Ok(Request::Log { level: LogLevel::Info, message: "3".into() }));
         assert_eq!(message, format!("{}... (cut)", "ä".repeat(MAX_MESSAGE / 2)));
     }
 }

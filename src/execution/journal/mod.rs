@@ -10,70 +10,22 @@
 //! Small writes are joined into one event until somebody reads it, so a guest that writes single
 //! bytes does not make a million events, and a reader still sees every byte at once.
 
-use crate::domain::event::{Event, EventKind, LogLevel, OutputStream, Progress, Truncated};
+mod inner;
+#[cfg(test)]
+mod tests;
+
+use crate::domain::event::{Event, EventKind, LogLevel, OutputStream, Progress};
 use crate::domain::execution::{ExecutionState, Outcome};
 use crate::domain::time::Timestamp;
 use bytes::{Bytes, BytesMut};
+use inner::{Inner, Open, OpenData};
 use parking_lot::Mutex;
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-
-/// Largest output event; larger writes become several.
-const MAX_CHUNK: usize = 64 << 10;
+use std::task::{Context, Poll};
 
 /// The journal.
 pub struct Journal {
     inner: Mutex<Inner>,
-}
-
-struct Inner {
-    /// The first events, until `head_budget` is used up.
-    head: Vec<Event>,
-    /// The newest events.
-    tail: VecDeque<Event>,
-    /// The newest output, not numbered as an event anybody has seen; grows until it is sealed.
-    open: Option<Open>,
-    next_sequence: u64,
-    budget: u64,
-    head_weight: u64,
-    head_full: bool,
-    tail_weight: u64,
-    /// The gap between head and tail: its `first_sequence` and the offsets after it, and its last sequence.
-    gap: Option<(Truncated, u64)>,
-    written: [u64; 2],
-    dropped_bytes: u64,
-    state: ExecutionState,
-    started: Option<Timestamp>,
-    /// Set by `close`: nothing is appended any more but the end.
-    closed: Option<(Timestamp, Arc<Outcome>)>,
-    /// Set by `publish`: readers see the end.
-    ended: Option<(Timestamp, Arc<Outcome>)>,
-    next_reader: u64,
-    /// Readers that wait for the next event.
-    waiting: Vec<(u64, Waker)>,
-}
-
-struct Open {
-    time: Timestamp,
-    stream: OutputStream,
-    offset: u64,
-    data: OpenData,
-}
-
-/// The first write is kept as it came; only a second one is worth a copy.
-enum OpenData {
-    One(Bytes),
-    Joined(BytesMut),
-}
-
-impl Open {
-    fn len(&self) -> usize {
-        match &self.data {
-            OpenData::One(data) => data.len(),
-            OpenData::Joined(data) => data.len(),
-        }
-    }
 }
 
 /// Totals of a journal.
@@ -105,27 +57,7 @@ pub struct Standing {
 impl Journal {
     /// An empty journal that keeps about `budget` bytes.
     pub fn new(budget: u64) -> Self {
-        Journal {
-            inner: Mutex::new(Inner {
-                head: Vec::new(),
-                tail: VecDeque::new(),
-                open: None,
-                next_sequence: 1,
-                budget: budget.max(1),
-                head_weight: 0,
-                head_full: false,
-                tail_weight: 0,
-                gap: None,
-                written: [0; 2],
-                dropped_bytes: 0,
-                state: ExecutionState::Queued,
-                started: None,
-                closed: None,
-                ended: None,
-                next_reader: 0,
-                waiting: Vec::new(),
-            }),
-        }
+        Journal { inner: Mutex::new(Inner::new(budget)) }
     }
 
     /// A journal that is over, from the events that were exported.
@@ -389,163 +321,3 @@ pub struct Cursor {
 fn finished(outcome: Arc<Outcome>) -> EventKind {
     EventKind::Finished { state: outcome.exit.state(), outcome }
 }
-
-impl Open {
-    fn join(&mut self, more: &[u8]) {
-        if let OpenData::One(first) = &self.data {
-            let mut joined = BytesMut::with_capacity((first.len() + more.len()).next_power_of_two());
-            joined.extend_from_slice(first);
-            self.data = OpenData::Joined(joined);
-        }
-        if let OpenData::Joined(joined) = &mut self.data {
-            joined.extend_from_slice(more);
-        }
-    }
-}
-
-impl Inner {
-    /// Small budgets get small chunks, or a single chunk would push out all others.
-    fn chunk_size(&self) -> usize {
-        usize::try_from(self.budget / 8).unwrap_or(MAX_CHUNK).clamp(256, MAX_CHUNK)
-    }
-
-    /// Counts output and answers the offset at which it begins.
-    fn count_written(&mut self, stream: OutputStream, bytes: usize) -> u64 {
-        let written = &mut self.written[stream as usize];
-        let offset = *written;
-        *written += bytes as u64;
-        offset
-    }
-
-    /// Makes an event of the open output; from here on it does not change.
-    fn seal(&mut self) {
-        if let Some(Open { time, stream, offset, data }) = self.open.take() {
-            let data = match data {
-                OpenData::One(data) => data,
-                OpenData::Joined(data) => data.freeze(),
-            };
-            self.append(time, EventKind::Output { stream, offset, data });
-        }
-    }
-
-    fn append(&mut self, time: Timestamp, kind: EventKind) {
-        let weight = kind.weight();
-        let event = Event { sequence: self.next_sequence, time, kind };
-        self.next_sequence += 1;
-        if !self.head_full && self.head_weight + weight <= (self.budget / 4).max(1024) {
-            self.head_weight += weight;
-            self.head.push(event);
-            return;
-        }
-        self.head_full = true;
-        self.tail_weight += weight;
-        self.tail.push_back(event);
-        // The newest event always stays, so the end is never dropped.
-        while self.tail_weight > (self.budget - self.budget / 4).max(1024) && self.tail.len() > 1 {
-            let Some(oldest) = self.tail.pop_front() else { break };
-            self.drop_event(oldest);
-        }
-    }
-
-    fn drop_event(&mut self, event: Event) {
-        self.tail_weight -= event.kind.weight();
-        let (gap, last) = self.gap.get_or_insert((
-            Truncated { first_sequence: event.sequence, stdout_offset: 0, stderr_offset: 0 },
-            event.sequence,
-        ));
-        *last = event.sequence;
-        match event.kind {
-            EventKind::Output { stream, offset, data } => {
-                let after = offset + data.len() as u64;
-                match stream {
-                    OutputStream::Stdout => gap.stdout_offset = after,
-                    OutputStream::Stderr => gap.stderr_offset = after,
-                }
-                self.dropped_bytes += data.len() as u64;
-            }
-            EventKind::Log { message, .. } => self.dropped_bytes += message.len() as u64,
-            EventKind::Started { .. }
-            | EventKind::Progress(_)
-            | EventKind::Truncated(_)
-            | EventKind::Finished { .. } => {}
-        }
-    }
-
-    fn standing(&self) -> Standing {
-        Standing {
-            state: self.state,
-            started: self.started,
-            ended: self.ended.clone(),
-            // Output that is still open has its number already: it is the next one.
-            last_sequence: self.next_sequence - 1 + u64::from(self.open.is_some()),
-        }
-    }
-
-    fn totals(&self) -> Totals {
-        Totals {
-            stdout_bytes: self.written[0],
-            stderr_bytes: self.written[1],
-            dropped_bytes: self.dropped_bytes,
-            truncated: self.gap.is_some(),
-        }
-    }
-
-    /// Appends to `out` the events from `from` on, within bounds, and answers the next sequence.
-    fn read(&mut self, from: u64, max_events: usize, max_bytes: usize, out: &mut Vec<Event>) -> u64 {
-        if from >= self.next_sequence && self.open.is_none() {
-            return from;
-        }
-        self.seal();
-        let mut next = from.max(1);
-        let (mut events, mut bytes) = (0, 0);
-        let gap = self.gap.map(|(gap, last)| Event {
-            sequence: last,
-            time: self.tail.front().map_or(Timestamp(0), |event| event.time),
-            kind: EventKind::Truncated(self.gap_offsets(gap)),
-        });
-        let head = &self.head[self.head.partition_point(|event| event.sequence < next)..];
-        let tail_from = self.tail.partition_point(|event| event.sequence < next);
-        let gap = gap.filter(|gap| gap.sequence >= next);
-        for event in head.iter().chain(gap.as_ref()).chain(self.tail.range(tail_from..)) {
-            if events >= max_events || bytes >= max_bytes {
-                break;
-            }
-            let mut event = event.clone();
-            match &mut event.kind {
-                EventKind::Truncated(gap) => gap.first_sequence = gap.first_sequence.max(next),
-                EventKind::Output { data, .. } => bytes += data.len(),
-                _ => {}
-            }
-            next = event.sequence + 1;
-            events += 1;
-            out.push(event);
-        }
-        next
-    }
-
-    /// A stream of which nothing fell into the gap goes on where the head left it.
-    fn gap_offsets(&self, mut gap: Truncated) -> Truncated {
-        let head_end = |of: OutputStream| {
-            self.head
-                .iter()
-                .rev()
-                .find_map(|event| match &event.kind {
-                    EventKind::Output { stream, offset, data } if *stream == of => Some(offset + data.len() as u64),
-                    _ => None,
-                })
-                .unwrap_or(0)
-        };
-        gap.stdout_offset = gap.stdout_offset.max(head_end(OutputStream::Stdout));
-        gap.stderr_offset = gap.stderr_offset.max(head_end(OutputStream::Stderr));
-        gap
-    }
-
-    fn wake(&mut self) {
-        for (_, waker) in self.waiting.drain(..) {
-            waker.wake();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;
