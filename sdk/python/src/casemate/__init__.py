@@ -1,0 +1,44 @@
+"""Client of Casemate: sandboxed execution for AI agents."""
+
+from .client import Client
+from .errors import (
+    AlreadyExists,
+    Cancelled,
+    CasemateError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    FieldViolation,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    OutOfRange,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
+from .result import ExecutionFailed, Result
+from .settings import Settings
+
+__all__ = [
+    "AlreadyExists",
+    "Cancelled",
+    "CasemateError",
+    "Client",
+    "DeadlineExceeded",
+    "ExecutionFailed",
+    "FailedPrecondition",
+    "FieldViolation",
+    "Internal",
+    "InvalidArgument",
+    "NotFound",
+    "OutOfRange",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "Result",
+    "Settings",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+]

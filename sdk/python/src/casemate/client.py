@@ -1,0 +1,276 @@
+"""A client of one server."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
+
+from . import errors
+from .result import Result
+from .settings import Settings
+from .v1 import execution_pb2 as execution
+from .v1 import executions_pb2 as executions
+from .v1 import executions_pb2_grpc, tool_pb2, tools_pb2, tools_pb2_grpc
+
+T = TypeVar("T")
+
+# What the server keeps of a run may be larger than gRPC's default bound.
+_MAX_MESSAGE = 256 << 20
+# A dropped connection is tried again for about half a minute before the caller hears of it.
+_ATTEMPTS = 8
+_CHUNK = 1 << 20
+_DROPPED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
+
+
+class Client:
+    """Runs tools and follows executions. Safe to share between threads; close it when done."""
+
+    def __init__(self, address: str | None = None, token: str | None = None) -> None:
+        """Connects with the first call; see :class:`Settings` for where address and token come from."""
+        self.settings = Settings.resolve(address, token)
+        options = [("grpc.max_receive_message_length", _MAX_MESSAGE), ("grpc.max_send_message_length", _MAX_MESSAGE)]
+        self._channel = grpc.insecure_channel(self.settings.address, options=options)
+        self._tools = tools_pb2_grpc.ToolsStub(self._channel)
+        self._executions = executions_pb2_grpc.ExecutionsStub(self._channel)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def run(
+        self,
+        tool: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        limits: execution.ExecutionLimits | None = None,
+        labels: Mapping[str, str] | None = None,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> Result:
+        """Runs a tool to its end. ``timeout``, in seconds, ends the call and the run with it. What the tool
+        does wrong is in the result, not an exception; :meth:`Result.check` makes it one."""
+        call = _call(tool, parameters, limits, labels, request_id, False)
+        request = tools_pb2.ExecuteToolRequest(call=call)
+        return Result.of(self._unary(self._tools.ExecuteTool, request, timeout))
+
+    def stream(
+        self,
+        tool: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        limits: execution.ExecutionLimits | None = None,
+        labels: Mapping[str, str] | None = None,
+        request_id: str = "",
+        keep_stdin_open: bool = False,
+    ) -> Iterator[execution.ExecutionEvent]:
+        """Runs a tool and yields its events as they happen, each once, also over dropped connections.
+        Leaving the iterator does not end the run."""
+        call = _call(tool, parameters, limits, labels, request_id, keep_stdin_open)
+        stream = self._tools.ExecuteToolStream(
+            tools_pb2.ExecuteToolStreamRequest(call=call), metadata=self._metadata()
+        )
+        last, execution_id = 0, ""
+        try:
+            header = dict(stream.initial_metadata() or ())
+            execution_id = header.get("casemate-execution-id", "")
+            for response in stream:
+                event = response.event
+                if event.WhichOneof("event") == "keepalive":
+                    continue
+                last = event.sequence
+                yield event
+                if event.WhichOneof("event") == "finished":
+                    return
+        except grpc.RpcError as error:
+            if not execution_id or error.code() not in _DROPPED:
+                raise errors.from_rpc(error) from None
+        finally:
+            stream.cancel()
+        yield from self.watch(execution_id, last + 1)
+
+    def start(self, tool: str, parameters: Mapping[str, Any] | None = None, **options: Any) -> str:
+        """Starts a tool and returns the execution's id at once; options as :meth:`stream`."""
+        call = _call(
+            tool,
+            parameters,
+            options.pop("limits", None),
+            options.pop("labels", None),
+            options.pop("request_id", ""),
+            options.pop("keep_stdin_open", False),
+        )
+        if options:
+            raise TypeError(f"unknown options: {', '.join(sorted(options))}")
+        request = tools_pb2.ExecuteToolStreamRequest(call=call)
+        stream = self._tools.ExecuteToolStream(request, metadata=self._metadata())
+        try:
+            header = dict(stream.initial_metadata() or ())
+            if "casemate-execution-id" not in header:
+                # No header: the call failed, and reading it tells how.
+                next(iter(stream))
+            return header["casemate-execution-id"]
+        except grpc.RpcError as error:
+            raise errors.from_rpc(error) from None
+        finally:
+            stream.cancel()
+
+    def watch(self, execution_id: str, from_sequence: int = 0) -> Iterator[execution.ExecutionEvent]:
+        """Yields an execution's events from a sequence on, each once, up to its end. A dropped connection is
+        taken up again where it broke."""
+        following, failures = max(from_sequence, 1), 0
+        while True:
+            request = executions.WatchExecutionRequest(execution_id=execution_id, from_sequence=following)
+            stream = self._executions.WatchExecution(request, metadata=self._metadata())
+            try:
+                for response in stream:
+                    event = response.event
+                    failures = 0
+                    if event.WhichOneof("event") == "keepalive":
+                        continue
+                    following = event.sequence + 1
+                    yield event
+                    if event.WhichOneof("event") == "finished":
+                        return
+                # An end without `finished`: the server went away in good order.
+                failures += 1
+                problem: errors.CasemateError = errors.Unavailable(
+                    grpc.StatusCode.UNAVAILABLE, "the stream ended before the execution did"
+                )
+            except grpc.RpcError as error:
+                problem = errors.from_rpc(error)
+                if error.code() not in _DROPPED:
+                    raise problem from None
+                failures += 1
+            finally:
+                stream.cancel()
+            if failures >= _ATTEMPTS:
+                raise problem
+            _pause(failures)
+
+    def get(self, execution_id: str) -> execution.Execution:
+        """One execution."""
+        request = executions.GetExecutionRequest(execution_id=execution_id)
+        return self._unary(self._executions.GetExecution, request).execution
+
+    def wait(self, execution_id: str, timeout: float = 30.0) -> execution.Execution:
+        """The execution once it is over, or as it stands after ``timeout`` seconds."""
+        span = Duration()
+        span.FromNanoseconds(int(timeout * 1e9))
+        request = executions.WaitExecutionRequest(execution_id=execution_id, timeout=span)
+        return self._unary(self._executions.WaitExecution, request).execution
+
+    def list(
+        self, filter: executions.ExecutionFilter | None = None, page_size: int = 100
+    ) -> Iterator[execution.Execution]:
+        """All executions that a filter selects, newest first, page by page."""
+        token = ""
+        while True:
+            request = executions.ListExecutionsRequest(page_size=page_size, page_token=token, filter=filter)
+            page = self._unary(self._executions.ListExecutions, request)
+            yield from page.executions
+            token = page.next_page_token
+            if not token:
+                return
+
+    def cancel(self, execution_id: str, reason: str = "") -> execution.Execution:
+        """Ends an execution and returns it."""
+        request = executions.CancelExecutionRequest(execution_id=execution_id, reason=reason)
+        return self._unary(self._executions.CancelExecution, request).execution
+
+    def write_stdin(self, execution_id: str, data: bytes, offset: int | None = None, eof: bool = False) -> int:
+        """Appends to standard input and returns the bytes accepted so far. With an ``offset`` a repeated write
+        is harmless; without one it goes after what was accepted."""
+        if offset is None:
+            offset = self.get(execution_id).stdin_offset
+        pieces = [data[at : at + _CHUNK] for at in range(0, len(data), _CHUNK)] or [b""]
+        for number, piece in enumerate(pieces):
+            last = number + 1 == len(pieces)
+            request = executions.WriteStdinRequest(
+                execution_id=execution_id, offset=offset, data=piece, eof=eof and last
+            )
+            offset = self._unary(self._executions.WriteStdin, request).offset
+        return offset
+
+    def list_tools(self) -> Iterator[tool_pb2.Tool]:
+        """All tools, by name."""
+        token = ""
+        while True:
+            page = self._unary(self._tools.ListTools, tools_pb2.ListToolsRequest(page_size=100, page_token=token))
+            yield from page.tools
+            token = page.next_page_token
+            if not token:
+                return
+
+    def get_tool(self, name: str) -> tool_pb2.Tool:
+        """One tool."""
+        return self._unary(self._tools.GetTool, tools_pb2.GetToolRequest(name=name)).tool
+
+    def upload_tool(
+        self, name: str, module: bytes, manifest: tool_pb2.ToolManifest | None = None, request_id: str = ""
+    ) -> tool_pb2.Tool:
+        """Adds or replaces a tool."""
+        header = tools_pb2.UploadToolHeader(name=name, manifest=manifest, request_id=request_id)
+
+        def parts() -> Iterable[tools_pb2.UploadToolRequest]:
+            yield tools_pb2.UploadToolRequest(header=header)
+            for at in range(0, len(module), _CHUNK):
+                yield tools_pb2.UploadToolRequest(chunk=module[at : at + _CHUNK])
+
+        return self._unary(self._tools.UploadTool, parts()).tool
+
+    def delete_tool(self, name: str, request_id: str = "") -> None:
+        """Removes a tool."""
+        self._unary(self._tools.DeleteTool, tools_pb2.DeleteToolRequest(name=name, request_id=request_id))
+
+    def tool_schemas(self, format: str = "openai", names: Iterable[str] = ()) -> list[dict[str, Any]]:
+        """Tools in the form of a model's API: ``openai``, ``anthropic`` or ``mcp``."""
+        value = tools_pb2.SchemaFormat.Value(f"SCHEMA_FORMAT_{format.upper()}")
+        request = tools_pb2.GetToolSchemasRequest(names=names, format=value)
+        return [MessageToDict(schema) for schema in self._unary(self._tools.GetToolSchemas, request).schemas]
+
+    def _metadata(self) -> list[tuple[str, str]]:
+        return [("authorization", f"Bearer {self.settings.token}")] if self.settings.token else []
+
+    def _unary(self, method: Callable[..., T], request: Any, timeout: float | None = None) -> T:
+        try:
+            return method(request, timeout=timeout, metadata=self._metadata())
+        except grpc.RpcError as error:
+            raise errors.from_rpc(error) from None
+
+
+def _call(
+    tool: str,
+    parameters: Mapping[str, Any] | None,
+    limits: execution.ExecutionLimits | None,
+    labels: Mapping[str, str] | None,
+    request_id: str,
+    keep_stdin_open: bool,
+) -> tools_pb2.ToolCall:
+    # As text: integers keep all their digits, and the output comes back as text too.
+    return tools_pb2.ToolCall(
+        tool=tool,
+        parameters_json=json.dumps(dict(parameters or {}), ensure_ascii=False),
+        limits=limits,
+        labels=labels,
+        request_id=request_id,
+        keep_stdin_open=keep_stdin_open,
+    )
+
+
+def _pause(failures: int) -> None:
+    time.sleep(min(0.05 * 2**failures, 5.0) * random.uniform(0.5, 1.0))
