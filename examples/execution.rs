@@ -1,6 +1,6 @@
 //! Executions without gRPC: a tool's run with a journal, a result, replay and a record that survives.
 //!
-//!     cargo run --release --example execution
+//!     cargo run --example execution
 
 use casemate::domain::event::{Event, EventKind};
 use casemate::domain::execution::Subject;

@@ -18,9 +18,15 @@ need cc gcc
 need make make
 if [ "$what" = test ]; then
   need python3 python3
+  command -v python3 >/dev/null 2>&1 || packages+=(python3-venv)
   need npm npm
   need go golang-go
   need git git
+  need curl curl
+  # Debian's python3 comes without what makes virtual environments.
+  if command -v python3 >/dev/null 2>&1 && ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+    packages+=(python3-venv)
+  fi
 fi
 
 if [ "${#packages[@]}" -gt 0 ]; then

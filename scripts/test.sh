@@ -6,7 +6,6 @@ target=${CARGO_TARGET_DIR:-target}
 skipped=()
 
 step() { printf '\n== %s\n' "$*"; }
-have() { command -v "$1" >/dev/null 2>&1; }
 
 scripts/prepare.sh test
 
@@ -15,8 +14,12 @@ cargo test --locked
 
 casemate=$(cd "$target" && pwd)/debug/casemate
 
+step 'The examples'
+cargo run --locked --quiet --example engine
+cargo run --locked --quiet --example execution
+
 step 'Python SDK against the binary'
-if have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null; then
+if python3 -c 'import venv, ensurepip' 2>/dev/null; then
   python=$(cd "$target" && pwd)/tools/python-test
   [ -x "$python/bin/python" ] || python3 -m venv "$python"
   "$python/bin/pip" install --quiet --editable 'sdk/python[test]'
@@ -26,17 +29,17 @@ else
 fi
 
 step 'Example tools: a rebuild behaves as what is committed'
-if have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null; then
+if python3 -c 'import venv, ensurepip' 2>/dev/null; then
   scripts/build-tools.sh --check
 else
   skipped+=('the rebuild of the example tools: python3 with venv is missing')
 fi
 
 step 'The README, as a stranger would follow it'
-if have go || have grpcurl; then
+if scripts/grpcurl.sh > /dev/null; then
   CASEMATE_BIN=$casemate tests/readme.sh
 else
-  skipped+=('the README with grpcurl: neither grpcurl nor Go is installed')
+  skipped+=('the README with grpcurl: there is none, and no Go that can build it')
 fi
 
 if [ "${#skipped[@]}" -gt 0 ]; then
