@@ -257,6 +257,7 @@ impl Parts {
                 directory: config.tools.directory.clone(),
                 max_module_bytes: config.engine.max_module,
                 max_running_per_tool: config.execution.max_running_per_tool,
+                limits,
             },
             engine,
             store.clone(),

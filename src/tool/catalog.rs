@@ -7,6 +7,7 @@ use super::directory::{Content, Directory, Files};
 use super::schema::Schema;
 use super::{Tool, check_name, manifest};
 use crate::domain::id::RequestId;
+use crate::domain::limits::{LimitsPolicy, LimitsRequest};
 use crate::domain::manifest::Manifest;
 use crate::domain::time::Timestamp;
 use crate::engine::Engine;
@@ -35,6 +36,8 @@ pub struct CatalogConfig {
     pub max_module_bytes: u64,
     /// Runs of one tool at the same time, unless its manifest says otherwise.
     pub max_running_per_tool: u32,
+    /// The server's limits, to get each tool ready for those its manifest asks for.
+    pub limits: LimitsPolicy,
 }
 
 /// The tools of a server.
@@ -45,6 +48,7 @@ pub struct Catalog {
     store: Arc<Store>,
     observer: Arc<dyn CatalogObserver>,
     max_running_per_tool: u32,
+    limits: LimitsPolicy,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
 }
@@ -122,6 +126,7 @@ impl Catalog {
             store,
             observer,
             max_running_per_tool: config.max_running_per_tool,
+            limits: config.limits,
             changing: tokio::sync::Mutex::new(()),
         });
         catalog.reload(None).await?;
@@ -241,6 +246,8 @@ impl Catalog {
             Some(old) if **old.program.digest() == *digest => old.program.clone(),
             _ => self.engine.load(name, module).await?,
         };
+        // Metering and unusual stacks need code of their own: made now rather than while a caller waits.
+        program.prepare(&self.limits.resolve(&manifest.limits, &LimitsRequest::default())).await?;
         let size = manifest.max_concurrent.unwrap_or(self.max_running_per_tool);
         let lane = match old {
             // The same lane, so that a reload does not let twice as many run.

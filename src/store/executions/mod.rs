@@ -395,3 +395,6 @@ fn unsigned(value: i64) -> u64 {
 fn timestamp(value: i64) -> Timestamp {
     Timestamp(unsigned(value))
 }
+
+#[cfg(test)]
+mod tests;
