@@ -20,11 +20,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("casemate_descriptor.bin"), &descriptors)?;
 
     tonic_prost_build::configure()
-        // Output chunks are shared with the journal, not copied.
+        // Content is shared with the journal and with the message it came in, not copied.
         .bytes(".casemate.v1.OutputChunk")
+        .bytes(".casemate.v1.OutputFileChunk")
+        .bytes(".casemate.v1.OutputFile")
+        .bytes(".casemate.v1.Representation")
+        .bytes(".casemate.v1.InputFile")
+        .bytes(".casemate.v1.ToolCall")
+        .bytes(".casemate.v1.ProcessSpec")
+        .bytes(".casemate.v1.LogChunk")
         .bytes(".casemate.v1.WriteStdinRequest")
+        .bytes(".casemate.v1.ExecStdin")
         .bytes(".casemate.v1.UploadToolRequest")
         .bytes(".casemate.v1.RegisterToolRequest")
+        .bytes(".casemate.v1.ReadFileResponse")
+        .bytes(".casemate.v1.WriteFileRequest")
+        .bytes(".casemate.v1.UploadArchiveRequest")
+        .bytes(".casemate.v1.DownloadArchiveResponse")
+        .bytes(".casemate.v1.ForwardData")
+        // A secret must not reach a log by way of `{:?}`.
+        .skip_debug([".casemate.v1.PutCredentialRequest"])
         .btree_map(".casemate.v1")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())

@@ -244,6 +244,7 @@ pub fn conclude(style: Style, id: &str, end: &FinishedEvent) -> u8 {
         | ExitReason::ServerLost
         | ExitReason::Internal
         | ExitReason::ContainerStopped
+        | ExitReason::NotStarted
         | ExitReason::Unspecified => 70,
     }
 }

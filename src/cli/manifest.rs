@@ -66,5 +66,6 @@ fn limits(limits: LimitsRequest) -> v1::ExecutionLimits {
         output_bytes: limits.output_bytes.unwrap_or_default(),
         host_calls: limits.host_calls.unwrap_or_default(),
         fuel: limits.fuel.unwrap_or_default(),
+        ..Default::default()
     }
 }

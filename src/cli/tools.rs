@@ -123,7 +123,7 @@ pub async fn run(verb: ToolsVerb, global: &Global) -> Result<ExitCode, Failure> 
                 Form::Anthropic => SchemaFormat::Anthropic,
                 Form::Mcp => SchemaFormat::Mcp,
             };
-            let request = GetToolSchemasRequest { names, format: format.into() };
+            let request = GetToolSchemasRequest { names, format: format.into(), ..Default::default() };
             let answer = client.tools().get_tool_schemas(request).await;
             let answer = answer.map_err(|status| client.failure("the schemas cannot be shown", &status))?.into_inner();
             output::json(&Value::Array(answer.schemas.iter().map(present::structure::object).collect()))?;

@@ -49,6 +49,9 @@ impl Tools {
             v1::SchemaFormat::Anthropic => Form::Anthropic,
             v1::SchemaFormat::Mcp => Form::Mcp,
         };
+        if request.target.is_some() {
+            return Err(Error::Unimplemented { feature: "the tools of a container, pool or session (target)" });
+        }
         let catalog = self.tools.catalog();
         let tools = if request.names.is_empty() {
             catalog.list().iter().filter_map(|entry| entry.serving().cloned()).collect()
@@ -133,6 +136,7 @@ impl Tools {
             execution: Some(convert::execution::execution(&live.execution())),
             output: Some(to::output(&live, format, form)),
             stderr: to::stderr(&live),
+            ..Default::default()
         })
     }
 

@@ -99,7 +99,7 @@ async fn unknown_and_unbuilt_things_have_their_own_errors() {
     assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "TOOL_NOT_FOUND"));
     let status = server.tools().await.execute_tool(v1::ExecuteToolRequest { call: None }).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
-    let target = v1::ToolTarget { target: Some(v1::tool_target::Target::Pool("p".into())) };
+    let target = v1::ToolTarget { target: Some(v1::tool_target::Target::Pool("p".into())), ..Default::default() };
     let status = server.run(v1::ToolCall { target: Some(target), ..call("cat", "{}") }).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "UNIMPLEMENTED"));
     assert!(status.message().contains("pool"), "{}", status.message());

@@ -4,7 +4,8 @@ use super::execution::result;
 use super::structure::object;
 use super::{Fields, time};
 use crate::proto::v1::execution_event::Event;
-use crate::proto::v1::{ExecutionEvent, OutputChunk};
+use crate::proto::v1::representation::Content;
+use crate::proto::v1::{ExecutionEvent, OutputChunk, OutputFile, Representation, RichOutput};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -38,6 +39,26 @@ pub fn json(event: &ExecutionEvent) -> Value {
                 "stderrOffset": gap.stderr_offset,
             }),
         ),
+        Some(Event::RichOutput(output)) => ("richOutput", rich_output(output)),
+        Some(Event::Child(child)) => (
+            "child",
+            Fields::default()
+                .set("executionId", child.execution_id.as_str())
+                .set("tool", child.tool.as_str())
+                .set("state", child.state().as_str_name())
+                .set("message", child.message.as_str())
+                .into_value(),
+        ),
+        Some(Event::FileChunk(chunk)) => (
+            "fileChunk",
+            Fields::default()
+                .set("path", chunk.path.as_str())
+                .choose("offset", chunk.offset)
+                .set("data", STANDARD.encode(&chunk.data))
+                .set("file", chunk.file.as_ref().map(output_file))
+                .into_value(),
+        ),
+        Some(Event::Stage(stage)) => ("stage", json!({ "stage": stage.stage().as_str_name() })),
         Some(Event::Keepalive(_)) => ("keepalive", json!({})),
         Some(Event::Finished(finished)) => (
             "finished",
@@ -48,6 +69,37 @@ pub fn json(event: &ExecutionEvent) -> Value {
         ),
     };
     fields.choose(name, body).into_value()
+}
+
+fn rich_output(output: &RichOutput) -> Value {
+    let representation = |form: &Representation| {
+        let fields = Fields::default().set("mimeType", form.mime_type.as_str()).set("sizeBytes", form.size_bytes);
+        match &form.content {
+            Some(Content::Text(text)) => fields.choose("text", text.as_str()).into_value(),
+            Some(Content::Data(data)) => fields.choose("data", STANDARD.encode(data)).into_value(),
+            None => fields.into_value(),
+        }
+    };
+    Fields::default()
+        .set("kind", output.kind().as_str_name())
+        .set("representations", output.representations.iter().map(representation).collect::<Vec<_>>())
+        .set("displayId", output.display_id.as_str())
+        .set("metadata", output.metadata.as_ref().map(object))
+        .into_value()
+}
+
+/// A file that a run left, without its content.
+fn output_file(file: &OutputFile) -> Value {
+    Fields::default()
+        .set("path", file.path.as_str())
+        .choose("sizeBytes", file.size_bytes)
+        .set("mode", file.mode)
+        .set("created", file.created)
+        .set("linkTarget", file.link_target.as_str())
+        .set("digest", file.digest.as_str())
+        .set("kept", file.kept)
+        .set("problem", file.problem.as_str())
+        .into_value()
 }
 
 fn output(chunk: &OutputChunk) -> Value {

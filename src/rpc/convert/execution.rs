@@ -28,6 +28,7 @@ pub fn execution(execution: &Execution) -> v1::Execution {
         last_sequence: execution.last_sequence,
         stdin_offset: execution.stdin_offset,
         result: execution.outcome.as_deref().map(result),
+        ..Default::default()
     }
 }
 
@@ -69,6 +70,7 @@ fn limits(limits: &Limits) -> v1::ExecutionLimits {
         output_bytes: limits.output_bytes,
         host_calls: limits.host_calls,
         fuel: limits.fuel.unwrap_or(0),
+        ..Default::default()
     }
 }
 
@@ -82,6 +84,7 @@ pub fn limits_asked(limits: &LimitsRequest) -> v1::ExecutionLimits {
         output_bytes: limits.output_bytes.unwrap_or(0),
         host_calls: limits.host_calls.unwrap_or(0),
         fuel: limits.fuel.unwrap_or(0),
+        ..Default::default()
     }
 }
 
@@ -116,6 +119,7 @@ pub fn result(outcome: &Outcome) -> v1::ExecutionResult {
             stderr_bytes: usage.stderr_bytes,
             dropped_bytes: usage.dropped_bytes,
             truncated: usage.truncated,
+            ..Default::default()
         }),
         ..Default::default()
     };
@@ -233,6 +237,13 @@ pub fn filter(filter: Option<v1::ExecutionFilter>) -> Result<Filter> {
             }
         })
         .collect::<Result<_>>()?;
+    // Matching everything instead would be a wrong answer.
+    if !filter.session_id.is_empty() {
+        return Err(Error::Unimplemented { feature: "listing the runs of a session (filter.session_id)" });
+    }
+    if !filter.parent_execution_id.is_empty() {
+        return Err(Error::Unimplemented { feature: "listing child executions (filter.parent_execution_id)" });
+    }
     let text = |text: String| (!text.is_empty()).then_some(text);
     Ok(Filter {
         states,

@@ -140,7 +140,7 @@ pub fn call(message: Option<v1::ToolCall>, principal: Arc<str>) -> Result<(Call,
     if message.tool.is_empty() {
         return Err(Error::invalid("call.tool", "is required; ListTools shows what there is"));
     }
-    if let Some(v1::ToolTarget { target: Some(target) }) = message.target {
+    if let Some(v1::ToolTarget { target: Some(target), .. }) = &message.target {
         use v1::tool_target::Target;
         return Err(Error::Unimplemented {
             feature: match target {
@@ -151,6 +151,10 @@ pub fn call(message: Option<v1::ToolCall>, principal: Arc<str>) -> Result<(Call,
             },
         });
     }
+    if message.target.as_ref().is_some_and(|target| target.expected_turn.is_some()) {
+        return Err(Error::invalid("call.target.expected_turn", "needs call.target.session_id"));
+    }
+    refuse_unbuilt(&message)?;
     let (parameters, form) = match message.input {
         None => (Parameters::Value(Value::Object(Default::default())), JsonForm::Structure),
         Some(v1::tool_call::Input::Parameters(parameters)) => {
@@ -169,6 +173,21 @@ pub fn call(message: Option<v1::ToolCall>, principal: Arc<str>) -> Result<(Call,
         principal,
     };
     Ok((call, form))
+}
+
+/// Refuses what only runtimes take that are not built yet: a run without what it was given would be a wrong one.
+fn refuse_unbuilt(call: &v1::ToolCall) -> Result<()> {
+    let asked = [
+        (!call.files.is_empty(), "giving files to a run (call.files)"),
+        (!call.arguments.is_empty(), "giving arguments to a run (call.arguments)"),
+        (!call.environment.is_empty(), "giving environment variables to a run (call.environment)"),
+        (!call.stdin.is_empty(), "standard input with the call (call.stdin); keep_stdin_open and WriteStdin work"),
+        (!call.return_files.is_empty(), "files from a run (call.return_files)"),
+    ];
+    match asked.into_iter().find(|&(asked, _)| asked) {
+        Some((_, feature)) => Err(Error::Unimplemented { feature }),
+        None => Ok(()),
+    }
 }
 
 /// What a run printed, in the form that fits.
@@ -204,4 +223,33 @@ pub fn stderr(live: &Live) -> String {
     let (bytes, _) = live.journal().collect(OutputStream::Stderr);
     let tail = bytes.len().saturating_sub(STDERR_TAIL);
     String::from_utf8_lossy(&bytes[tail..]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_was_asked_for_is_dropped_in_silence() {
+        let call_with = |change: fn(&mut v1::ToolCall)| {
+            let mut message = v1::ToolCall { tool: "t".into(), ..Default::default() };
+            change(&mut message);
+            call(Some(message), "p".into()).map(|_| ())
+        };
+        let unbuilt: [fn(&mut v1::ToolCall); 5] = [
+            |call| call.files = vec![v1::InputFile { path: "a".into(), ..Default::default() }],
+            |call| call.arguments = vec!["-v".into()],
+            |call| call.environment = [("A".to_owned(), "1".to_owned())].into(),
+            |call| call.stdin = "in".into(),
+            |call| call.return_files = vec!["*".into()],
+        ];
+        for change in unbuilt {
+            assert!(matches!(call_with(change), Err(Error::Unimplemented { .. })));
+        }
+        let turn = |call: &mut v1::ToolCall| {
+            call.target = Some(v1::ToolTarget { expected_turn: Some(3), ..Default::default() });
+        };
+        assert!(matches!(call_with(turn), Err(Error::InvalidArgument(_))));
+        assert!(call_with(|_| {}).is_ok());
+    }
 }

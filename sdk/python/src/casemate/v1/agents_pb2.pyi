@@ -34,24 +34,48 @@ class _RestartConditionEnumTypeWrapper(google.protobuf.internal.enum_type_wrappe
     RESTART_CONDITION_UNSPECIFIED: _RestartCondition.ValueType  # 0
     """NEVER."""
     RESTART_CONDITION_NEVER: _RestartCondition.ValueType  # 1
-    """Never."""
+    """None."""
     RESTART_CONDITION_ON_FAILURE: _RestartCondition.ValueType  # 2
-    """After an end other than exit code 0."""
+    """An end other than exit code 0: another code, a signal, no memory, bad health, a container that vanished."""
     RESTART_CONDITION_ALWAYS: _RestartCondition.ValueType  # 3
-    """After any end that StopAgent did not ask for."""
+    """Any end that no caller asked for."""
 
 class RestartCondition(_RestartCondition, metaclass=_RestartConditionEnumTypeWrapper):
-    """When to restart."""
+    """The ends after which an agent is started again."""
 
 RESTART_CONDITION_UNSPECIFIED: RestartCondition.ValueType  # 0
 """NEVER."""
 RESTART_CONDITION_NEVER: RestartCondition.ValueType  # 1
-"""Never."""
+"""None."""
 RESTART_CONDITION_ON_FAILURE: RestartCondition.ValueType  # 2
-"""After an end other than exit code 0."""
+"""An end other than exit code 0: another code, a signal, no memory, bad health, a container that vanished."""
 RESTART_CONDITION_ALWAYS: RestartCondition.ValueType  # 3
-"""After any end that StopAgent did not ask for."""
+"""Any end that no caller asked for."""
 global___RestartCondition = RestartCondition
+
+class _AgentDesiredState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _AgentDesiredStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_AgentDesiredState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    AGENT_DESIRED_STATE_UNSPECIFIED: _AgentDesiredState.ValueType  # 0
+    """Not set."""
+    AGENT_DESIRED_STATE_RUNNING: _AgentDesiredState.ValueType  # 1
+    """To run, as far as its restart policy and idle timeout let it."""
+    AGENT_DESIRED_STATE_STOPPED: _AgentDesiredState.ValueType  # 2
+    """To have no container."""
+
+class AgentDesiredState(_AgentDesiredState, metaclass=_AgentDesiredStateEnumTypeWrapper):
+    """What callers want of an agent."""
+
+AGENT_DESIRED_STATE_UNSPECIFIED: AgentDesiredState.ValueType  # 0
+"""Not set."""
+AGENT_DESIRED_STATE_RUNNING: AgentDesiredState.ValueType  # 1
+"""To run, as far as its restart policy and idle timeout let it."""
+AGENT_DESIRED_STATE_STOPPED: AgentDesiredState.ValueType  # 2
+"""To have no container."""
+global___AgentDesiredState = AgentDesiredState
 
 class _AgentState:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -62,39 +86,61 @@ class _AgentStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     AGENT_STATE_UNSPECIFIED: _AgentState.ValueType  # 0
     """Not set."""
     AGENT_STATE_STOPPED: _AgentState.ValueType  # 1
-    """Registered, or stopped by a caller."""
+    """Without a container, as desired: just registered, or stopped by a caller."""
     AGENT_STATE_STARTING: _AgentState.ValueType  # 2
     """Its container is being made."""
     AGENT_STATE_RUNNING: _AgentState.ValueType  # 3
-    """Its container runs."""
+    """Its container runs, or is paused."""
     AGENT_STATE_STOPPING: _AgentState.ValueType  # 4
-    """Its container is being stopped."""
+    """Its container was told to stop and has not yet."""
     AGENT_STATE_BACKING_OFF: _AgentState.ValueType  # 5
-    """Waiting for its next restart."""
-    AGENT_STATE_FAILED: _AgentState.ValueType  # 6
-    """Its restarts are used up, or its container cannot be made; StartAgent tries again."""
-    AGENT_STATE_IDLE: _AgentState.ValueType  # 7
-    """Stopped because nobody used it; the next use starts it."""
+    """Its container ended, or could not be started; the next try is at `next_restart_time`."""
+    AGENT_STATE_IDLE: _AgentState.ValueType  # 6
+    """Desired to run, and stopped because nobody used it: TouchAgent, or StartAgent, starts it."""
+    AGENT_STATE_COMPLETED: _AgentState.ValueType  # 7
+    """Its container ended with exit code 0 and its restart policy lets it rest. It stays so across restarts
+    of the server; StartAgent runs it again.
+    """
+    AGENT_STATE_FAILED: _AgentState.ValueType  # 8
+    """Its container ended by failure and its restart policy forbids or has used up further restarts, or it
+    cannot be started at all; `message` says which. It stays so across restarts of the server; StartAgent
+    tries again.
+    """
+    AGENT_STATE_UNREACHABLE: _AgentState.ValueType  # 9
+    """The container backend does not answer; its container may be running. Changes by itself once the backend
+    is back.
+    """
 
 class AgentState(_AgentState, metaclass=_AgentStateEnumTypeWrapper):
-    """The states of an agent."""
+    """Where an agent stands, as the server sees it."""
 
 AGENT_STATE_UNSPECIFIED: AgentState.ValueType  # 0
 """Not set."""
 AGENT_STATE_STOPPED: AgentState.ValueType  # 1
-"""Registered, or stopped by a caller."""
+"""Without a container, as desired: just registered, or stopped by a caller."""
 AGENT_STATE_STARTING: AgentState.ValueType  # 2
 """Its container is being made."""
 AGENT_STATE_RUNNING: AgentState.ValueType  # 3
-"""Its container runs."""
+"""Its container runs, or is paused."""
 AGENT_STATE_STOPPING: AgentState.ValueType  # 4
-"""Its container is being stopped."""
+"""Its container was told to stop and has not yet."""
 AGENT_STATE_BACKING_OFF: AgentState.ValueType  # 5
-"""Waiting for its next restart."""
-AGENT_STATE_FAILED: AgentState.ValueType  # 6
-"""Its restarts are used up, or its container cannot be made; StartAgent tries again."""
-AGENT_STATE_IDLE: AgentState.ValueType  # 7
-"""Stopped because nobody used it; the next use starts it."""
+"""Its container ended, or could not be started; the next try is at `next_restart_time`."""
+AGENT_STATE_IDLE: AgentState.ValueType  # 6
+"""Desired to run, and stopped because nobody used it: TouchAgent, or StartAgent, starts it."""
+AGENT_STATE_COMPLETED: AgentState.ValueType  # 7
+"""Its container ended with exit code 0 and its restart policy lets it rest. It stays so across restarts
+of the server; StartAgent runs it again.
+"""
+AGENT_STATE_FAILED: AgentState.ValueType  # 8
+"""Its container ended by failure and its restart policy forbids or has used up further restarts, or it
+cannot be started at all; `message` says which. It stays so across restarts of the server; StartAgent
+tries again.
+"""
+AGENT_STATE_UNREACHABLE: AgentState.ValueType  # 9
+"""The container backend does not answer; its container may be running. Changes by itself once the backend
+is back.
+"""
 global___AgentState = AgentState
 
 @typing.final
@@ -125,63 +171,117 @@ class Agent(google.protobuf.message.Message):
     RESTART_POLICY_FIELD_NUMBER: builtins.int
     IDLE_TIMEOUT_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
+    DESIRED_STATE_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     CONTAINER_ID_FIELD_NUMBER: builtins.int
-    PRINCIPAL_FIELD_NUMBER: builtins.int
+    HEALTH_FIELD_NUMBER: builtins.int
+    WORKSPACE_NAME_FIELD_NUMBER: builtins.int
+    LAST_CONTAINER_ID_FIELD_NUMBER: builtins.int
+    LAST_END_FIELD_NUMBER: builtins.int
+    LAST_END_TIME_FIELD_NUMBER: builtins.int
     RESTART_COUNT_FIELD_NUMBER: builtins.int
+    RESTARTS_IN_WINDOW_FIELD_NUMBER: builtins.int
     NEXT_RESTART_TIME_FIELD_NUMBER: builtins.int
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
+    UPDATE_TIME_FIELD_NUMBER: builtins.int
     START_TIME_FIELD_NUMBER: builtins.int
     LAST_ACTIVE_TIME_FIELD_NUMBER: builtins.int
+    IDLE_EXPIRE_TIME_FIELD_NUMBER: builtins.int
     ETAG_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """Name, unique on the server: as a tool's name."""
+    """Name, unique on the server and never changed: 1 to 63 of a-z, 0-9, "_" and "-", beginning with a letter.
+    Required.
+    """
     description: builtins.str
     """What it is for; at most 16 KiB."""
+    desired_state: global___AgentDesiredState.ValueType
+    """Output only. What callers want: set by RegisterAgent, StartAgent and StopAgent, never by the server."""
     state: global___AgentState.ValueType
     """Output only. Where it stands."""
     message: builtins.str
-    """Output only. One sentence for people on its state; empty when there is nothing to tell."""
+    """Output only. One sentence for people on its state and what to do; empty when there is nothing to tell."""
     container_id: builtins.str
     """Output only. Id of its container; empty while it has none."""
-    principal: builtins.str
-    """Output only. Name of the principal that registered it."""
+    workspace_name: builtins.str
+    """Output only. Name of its workspace, which outlives its containers and the agent, unless it is deleted with it."""
+    last_container_id: builtins.str
+    """Output only. Id of its last container that is over; its log can be read while it is retained. Empty for none."""
     restart_count: builtins.int
-    """Output only. Restarts since it was last started by a caller."""
+    """Output only. Restarts by the server since a caller last started it."""
+    restarts_in_window: builtins.int
+    """Output only. Of these, those that `restart_policy.max_restarts` counts now."""
+    principal: builtins.str
+    """Output only. Name of the principal that registered and so owns it."""
+    request_id: builtins.str
+    """Output only. The request_id of the call that registered it; empty when the caller gave none."""
     etag: builtins.str
-    """Output only. Changes with every change of the agent."""
+    """Changes with every UpdateAgent and stays when only its state changes. Set in UpdateAgent, it must be the
+    present one; ignored by RegisterAgent.
+    """
+    revision: builtins.int
+    """Output only. Grows with every change of any agent on this server; see WatchAgents."""
     @property
     def container(self) -> container_pb2.ContainerSpec:
-        """The container it owns."""
+        """The container it owns. Required. Its `workspace.name` may name a workspace that was kept; empty makes
+        one. `time_to_live`, `idle_timeout` and published host ports other than 0 are refused: what an agent
+        lives by is below.
+        """
 
     @property
     def restart_policy(self) -> global___RestartPolicy:
-        """When it is started again by itself."""
+        """When it is started again by itself; unset means never."""
 
     @property
     def idle_timeout(self) -> google.protobuf.duration_pb2.Duration:
-        """Longest time without a touch or an execution before it is stopped; unset means never."""
+        """Longest time without a touch, an execution, a file operation or a forwarded connection before its
+        container is stopped and it becomes IDLE; at least 1 s. Unset means never.
+        """
 
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
-        """Labels; usable in list filters."""
+        """Labels: bounds as in ContainerSpec.labels. Its containers carry them too; usable in list filters."""
+
+    @property
+    def health(self) -> container_pb2.ContainerHealth:
+        """Output only. What its container's health check found last; unset without a container or a check."""
+
+    @property
+    def last_end(self) -> container_pb2.ContainerEnd:
+        """Output only. How that container ended; unset when none has."""
+
+    @property
+    def last_end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Output only. When that container ended."""
 
     @property
     def next_restart_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """Output only. When it will be started again, while it backs off."""
+        """Output only. When it will be started again; set while it backs off."""
 
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """Output only. When it was registered."""
 
     @property
+    def update_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Output only. When a caller last changed it: by UpdateAgent, or what is desired of it."""
+
+    @property
     def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """Output only. When its container last started."""
+        """Output only. When its present container began to run; unset while none does."""
 
     @property
     def last_active_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """Output only. When it was last touched or ran an execution."""
+        """Output only. When it was last used, in the sense of `idle_timeout`; unset before its first start."""
+
+    @property
+    def idle_expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Output only. When it becomes IDLE unless it is used before; unset without a timeout, while it does not
+        run and while executions run in it.
+        """
 
     def __init__(
         self,
@@ -192,54 +292,78 @@ class Agent(google.protobuf.message.Message):
         restart_policy: global___RestartPolicy | None = ...,
         idle_timeout: google.protobuf.duration_pb2.Duration | None = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        desired_state: global___AgentDesiredState.ValueType = ...,
         state: global___AgentState.ValueType = ...,
         message: builtins.str = ...,
         container_id: builtins.str = ...,
-        principal: builtins.str = ...,
+        health: container_pb2.ContainerHealth | None = ...,
+        workspace_name: builtins.str = ...,
+        last_container_id: builtins.str = ...,
+        last_end: container_pb2.ContainerEnd | None = ...,
+        last_end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         restart_count: builtins.int = ...,
+        restarts_in_window: builtins.int = ...,
         next_restart_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        principal: builtins.str = ...,
+        request_id: builtins.str = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         last_active_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        idle_expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         etag: builtins.str = ...,
+        revision: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["container", b"container", "create_time", b"create_time", "idle_timeout", b"idle_timeout", "last_active_time", b"last_active_time", "next_restart_time", b"next_restart_time", "restart_policy", b"restart_policy", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["container", b"container", "container_id", b"container_id", "create_time", b"create_time", "description", b"description", "etag", b"etag", "idle_timeout", b"idle_timeout", "labels", b"labels", "last_active_time", b"last_active_time", "message", b"message", "name", b"name", "next_restart_time", b"next_restart_time", "principal", b"principal", "restart_count", b"restart_count", "restart_policy", b"restart_policy", "start_time", b"start_time", "state", b"state"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["container", b"container", "create_time", b"create_time", "health", b"health", "idle_expire_time", b"idle_expire_time", "idle_timeout", b"idle_timeout", "last_active_time", b"last_active_time", "last_end", b"last_end", "last_end_time", b"last_end_time", "next_restart_time", b"next_restart_time", "restart_policy", b"restart_policy", "start_time", b"start_time", "update_time", b"update_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["container", b"container", "container_id", b"container_id", "create_time", b"create_time", "description", b"description", "desired_state", b"desired_state", "etag", b"etag", "health", b"health", "idle_expire_time", b"idle_expire_time", "idle_timeout", b"idle_timeout", "labels", b"labels", "last_active_time", b"last_active_time", "last_container_id", b"last_container_id", "last_end", b"last_end", "last_end_time", b"last_end_time", "message", b"message", "name", b"name", "next_restart_time", b"next_restart_time", "principal", b"principal", "request_id", b"request_id", "restart_count", b"restart_count", "restart_policy", b"restart_policy", "restarts_in_window", b"restarts_in_window", "revision", b"revision", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "workspace_name", b"workspace_name"]) -> None: ...
 
 global___Agent = Agent
 
 @typing.final
 class RestartPolicy(google.protobuf.message.Message):
-    """When an agent is started again by itself."""
+    """When an agent is started again by itself. A container that its health check finds unhealthy is killed,
+    and that is an end by failure. A crash of the server is no end: the container runs on.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     CONDITION_FIELD_NUMBER: builtins.int
     MAX_RESTARTS_FIELD_NUMBER: builtins.int
+    WINDOW_FIELD_NUMBER: builtins.int
     INITIAL_BACKOFF_FIELD_NUMBER: builtins.int
     MAX_BACKOFF_FIELD_NUMBER: builtins.int
     condition: global___RestartCondition.ValueType
-    """When."""
+    """After which ends."""
     max_restarts: builtins.int
-    """Restarts at most before it counts as failed; 0 means no bound."""
+    """Restarts within `window` at most; one more that would be needed makes the agent FAILED instead. 0 means
+    no bound.
+    """
+    @property
+    def window(self) -> google.protobuf.duration_pb2.Duration:
+        """Time over which restarts are counted: older ones no longer matter. A container that ran this long is
+        taken as sound: the next delay is `initial_backoff` again. Unset means 10 minutes; at least 1 s, at most
+        24 hours.
+        """
+
     @property
     def initial_backoff(self) -> google.protobuf.duration_pb2.Duration:
-        """First delay; doubles with each restart, with jitter. Unset means 1 s."""
+        """First delay; doubles with each restart, with up to a fifth of jitter. Unset means 1 s; at least 100 ms."""
 
     @property
     def max_backoff(self) -> google.protobuf.duration_pb2.Duration:
-        """Longest delay; unset means 5 minutes."""
+        """Longest delay; unset means 5 minutes; not below `initial_backoff`, at most 24 hours."""
 
     def __init__(
         self,
         *,
         condition: global___RestartCondition.ValueType = ...,
         max_restarts: builtins.int = ...,
+        window: google.protobuf.duration_pb2.Duration | None = ...,
         initial_backoff: google.protobuf.duration_pb2.Duration | None = ...,
         max_backoff: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["initial_backoff", b"initial_backoff", "max_backoff", b"max_backoff"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["condition", b"condition", "initial_backoff", b"initial_backoff", "max_backoff", b"max_backoff", "max_restarts", b"max_restarts"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["initial_backoff", b"initial_backoff", "max_backoff", b"max_backoff", "window", b"window"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["condition", b"condition", "initial_backoff", b"initial_backoff", "max_backoff", b"max_backoff", "max_restarts", b"max_restarts", "window", b"window"]) -> None: ...
 
 global___RestartPolicy = RestartPolicy
 
@@ -253,12 +377,12 @@ class RegisterAgentRequest(google.protobuf.message.Message):
     START_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     start: builtins.bool
-    """Start it at once."""
+    """Whether to start it too and wait until it runs."""
     request_id: builtins.str
-    """Makes a retry harmless; a UUID."""
+    """Makes a retry return the first agent, across restarts of the server too; a UUID."""
     @property
     def agent(self) -> global___Agent:
-        """The agent; output-only fields are ignored."""
+        """The agent; output-only fields are ignored. Required."""
 
     def __init__(
         self,
@@ -274,7 +398,7 @@ global___RegisterAgentRequest = RegisterAgentRequest
 
 @typing.final
 class RegisterAgentResponse(google.protobuf.message.Message):
-    """The agent."""
+    """The new agent."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -299,6 +423,35 @@ class ListAgentsRequest(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """Agents in a page, 1 to 1,000; 0 means 50, more means 1,000."""
+    page_token: builtins.str
+    """`next_page_token` of the page before; empty for the first page. All other fields must be as they were."""
+    @property
+    def filter(self) -> global___AgentFilter:
+        """Only what these fields match; unset matches everything."""
+
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+        filter: global___AgentFilter | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["filter", b"filter"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+global___ListAgentsRequest = ListAgentsRequest
+
+@typing.final
+class AgentFilter(google.protobuf.message.Message):
+    """Selects agents. Fields that are set must all match."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
     @typing.final
     class LabelsEntry(google.protobuf.message.Message):
         DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -315,33 +468,37 @@ class ListAgentsRequest(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
-    PAGE_SIZE_FIELD_NUMBER: builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     STATES_FIELD_NUMBER: builtins.int
+    DESIRED_STATE_FIELD_NUMBER: builtins.int
+    NAME_PREFIX_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
-    page_size: builtins.int
-    """Agents in a page, 1 to 1,000; 0 means 50, more means 1,000."""
-    page_token: builtins.str
-    """`next_page_token` of the page before; empty for the first page."""
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    desired_state: global___AgentDesiredState.ValueType
+    """Agents of which this is desired; UNSPECIFIED matches both."""
+    name_prefix: builtins.str
+    """Agents whose name begins so."""
+    principal: builtins.str
+    """Agents of this principal; only for callers that may see those of others."""
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___AgentState.ValueType]:
-        """Only agents in any of these states; none means all."""
+        """Any of these states."""
 
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
-        """Only agents with all of these labels."""
+        """All of these labels, with these values."""
 
     def __init__(
         self,
         *,
-        page_size: builtins.int = ...,
-        page_token: builtins.str = ...,
         states: collections.abc.Iterable[global___AgentState.ValueType] | None = ...,
+        desired_state: global___AgentDesiredState.ValueType = ...,
+        name_prefix: builtins.str = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        principal: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "states", b"states"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["desired_state", b"desired_state", "labels", b"labels", "name_prefix", b"name_prefix", "principal", b"principal", "states", b"states"]) -> None: ...
 
-global___ListAgentsRequest = ListAgentsRequest
+global___AgentFilter = AgentFilter
 
 @typing.final
 class ListAgentsResponse(google.protobuf.message.Message):
@@ -419,11 +576,16 @@ class UpdateAgentRequest(google.protobuf.message.Message):
     """Makes a retry harmless; a UUID."""
     @property
     def agent(self) -> global___Agent:
-        """The agent, named by `agent.name`. A set `agent.etag` must be the present one."""
+        """The agent, named by `agent.name`, with the fields to change. A set `agent.etag` must be the present
+        one. Required.
+        """
 
     @property
     def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
-        """Fields to change: description, container, restart_policy, idle_timeout, labels. None means all of them."""
+        """Fields to change, each as a whole: description, container, restart_policy, idle_timeout, labels. Unset
+        means those of them that are set in `agent`; naming one that is not set there clears it, which
+        `container` does not allow. `container.workspace` cannot change.
+        """
 
     def __init__(
         self,
@@ -439,7 +601,7 @@ global___UpdateAgentRequest = UpdateAgentRequest
 
 @typing.final
 class UpdateAgentResponse(google.protobuf.message.Message):
-    """The agent as it is now."""
+    """The agent after the change."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -469,7 +631,7 @@ class StartAgentRequest(google.protobuf.message.Message):
     name: builtins.str
     """Name of the agent. Required."""
     request_id: builtins.str
-    """Makes a retry harmless; a UUID."""
+    """Makes a retry harmless; a UUID. Starting is idempotent with or without it."""
     def __init__(
         self,
         *,
@@ -482,14 +644,14 @@ global___StartAgentRequest = StartAgentRequest
 
 @typing.final
 class StartAgentResponse(google.protobuf.message.Message):
-    """The agent, running."""
+    """The agent after the start."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     AGENT_FIELD_NUMBER: builtins.int
     @property
     def agent(self) -> global___Agent:
-        """The agent."""
+        """The agent, running."""
 
     def __init__(
         self,
@@ -508,38 +670,42 @@ class StopAgentRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
-    GRACE_PERIOD_FIELD_NUMBER: builtins.int
+    GRACE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name of the agent. Required."""
+    reason: builtins.str
+    """Why, for the record; at most 1,000 characters."""
     request_id: builtins.str
-    """Makes a retry harmless; a UUID."""
+    """Makes a retry harmless; a UUID. Stopping is idempotent with or without it."""
     @property
-    def grace_period(self) -> google.protobuf.duration_pb2.Duration:
-        """Time between the stop signal and the kill; unset means 10 s, at most 10 minutes."""
+    def grace(self) -> google.protobuf.duration_pb2.Duration:
+        """Time between the stop signal and the kill; unset means its container's, zero kills at once. At most 10 minutes."""
 
     def __init__(
         self,
         *,
         name: builtins.str = ...,
-        grace_period: google.protobuf.duration_pb2.Duration | None = ...,
+        grace: google.protobuf.duration_pb2.Duration | None = ...,
+        reason: builtins.str = ...,
         request_id: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["grace_period", b"grace_period"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["grace_period", b"grace_period", "name", b"name", "request_id", b"request_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["grace", b"grace"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["grace", b"grace", "name", b"name", "reason", b"reason", "request_id", b"request_id"]) -> None: ...
 
 global___StopAgentRequest = StopAgentRequest
 
 @typing.final
 class StopAgentResponse(google.protobuf.message.Message):
-    """The agent, stopped."""
+    """The agent after the stop."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     AGENT_FIELD_NUMBER: builtins.int
     @property
     def agent(self) -> global___Agent:
-        """The agent."""
+        """The agent, stopped."""
 
     def __init__(
         self,
@@ -560,13 +726,21 @@ class RemoveAgentRequest(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     FORCE_FIELD_NUMBER: builtins.int
     DELETE_WORKSPACE_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name of the agent. Required."""
     force: builtins.bool
-    """Stop it first if it runs."""
+    """Whether to kill its container first, if it has one."""
     delete_workspace: builtins.bool
-    """Delete its workspace as well; it is kept otherwise."""
+    """Whether to delete its workspace with everything in it; otherwise it is kept and another agent or
+    container can be given it by name.
+    """
+    etag: builtins.str
+    """When set, must be the agent's present one."""
+    reason: builtins.str
+    """Why, for the record; at most 1,000 characters."""
     request_id: builtins.str
     """Makes a retry harmless; a UUID."""
     def __init__(
@@ -575,9 +749,11 @@ class RemoveAgentRequest(google.protobuf.message.Message):
         name: builtins.str = ...,
         force: builtins.bool = ...,
         delete_workspace: builtins.bool = ...,
+        etag: builtins.str = ...,
+        reason: builtins.str = ...,
         request_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["delete_workspace", b"delete_workspace", "force", b"force", "name", b"name", "request_id", b"request_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["delete_workspace", b"delete_workspace", "etag", b"etag", "force", b"force", "name", b"name", "reason", b"reason", "request_id", b"request_id"]) -> None: ...
 
 global___RemoveAgentRequest = RemoveAgentRequest
 
@@ -587,9 +763,15 @@ class RemoveAgentResponse(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    KEPT_WORKSPACE_NAME_FIELD_NUMBER: builtins.int
+    kept_workspace_name: builtins.str
+    """Name of the workspace that was kept; empty when it was deleted."""
     def __init__(
         self,
+        *,
+        kept_workspace_name: builtins.str = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["kept_workspace_name", b"kept_workspace_name"]) -> None: ...
 
 global___RemoveAgentResponse = RemoveAgentResponse
 
@@ -600,35 +782,39 @@ class TouchAgentRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name of the agent. Required."""
+    request_id: builtins.str
+    """Makes a retry harmless; a UUID. Touching twice differs from touching once only in the time."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
+        request_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "request_id", b"request_id"]) -> None: ...
 
 global___TouchAgentRequest = TouchAgentRequest
 
 @typing.final
 class TouchAgentResponse(google.protobuf.message.Message):
-    """When it would be stopped now."""
+    """The agent after the touch."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    IDLE_TIME_FIELD_NUMBER: builtins.int
+    AGENT_FIELD_NUMBER: builtins.int
     @property
-    def idle_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """End of its idle timeout; unset when it has none."""
+    def agent(self) -> global___Agent:
+        """The agent, with its new `idle_expire_time`."""
 
     def __init__(
         self,
         *,
-        idle_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        agent: global___Agent | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["idle_time", b"idle_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["idle_time", b"idle_time"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["agent", b"agent"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["agent", b"agent"]) -> None: ...
 
 global___TouchAgentResponse = TouchAgentResponse
 
@@ -638,30 +824,14 @@ class WatchAgentsRequest(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    @typing.final
-    class LabelsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.str
-        def __init__(
-            self,
-            *,
-            key: builtins.str = ...,
-            value: builtins.str = ...,
-        ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
-
-    LABELS_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
     FROM_REVISION_FIELD_NUMBER: builtins.int
     KEEPALIVE_INTERVAL_FIELD_NUMBER: builtins.int
     from_revision: builtins.int
     """`revision` of the last message that was handled: only what changed since is sent. 0 for a fresh start."""
     @property
-    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
-        """Only agents with all of these labels."""
+    def filter(self) -> global___AgentFilter:
+        """Only what these fields match; unset matches everything. An agent that stops matching is `removed`."""
 
     @property
     def keepalive_interval(self) -> google.protobuf.duration_pb2.Duration:
@@ -670,12 +840,12 @@ class WatchAgentsRequest(google.protobuf.message.Message):
     def __init__(
         self,
         *,
-        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        filter: global___AgentFilter | None = ...,
         from_revision: builtins.int = ...,
         keepalive_interval: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["keepalive_interval", b"keepalive_interval"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["from_revision", b"from_revision", "keepalive_interval", b"keepalive_interval", "labels", b"labels"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["filter", b"filter", "keepalive_interval", b"keepalive_interval"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["filter", b"filter", "from_revision", b"from_revision", "keepalive_interval", b"keepalive_interval"]) -> None: ...
 
 global___WatchAgentsRequest = WatchAgentsRequest
 

@@ -26,7 +26,11 @@ if _version_not_supported:
 
 
 class AgentsStub(object):
-    """Durable identities that own a container, a workspace, a restart policy and a lifecycle.
+    """Keeps agents: durable identities that own a container, a workspace, a restart policy and a lifecycle.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, and NOT_FOUND for an agent that does not
+    exist or belongs to another owner. Every mutation answers ALREADY_EXISTS when its request_id was used
+    with other fields. What a caller wants (`desired_state`) is durable before a call returns; the server
+    works towards it on its own, across restarts of its own and of the container backend.
     """
 
     def __init__(self, channel):
@@ -83,12 +87,19 @@ class AgentsStub(object):
 
 
 class AgentsServicer(object):
-    """Durable identities that own a container, a workspace, a restart policy and a lifecycle.
+    """Keeps agents: durable identities that own a container, a workspace, a restart policy and a lifecycle.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, and NOT_FOUND for an agent that does not
+    exist or belongs to another owner. Every mutation answers ALREADY_EXISTS when its request_id was used
+    with other fields. What a caller wants (`desired_state`) is durable before a call returns; the server
+    works towards it on its own, across restarts of its own and of the container backend.
     """
 
     def RegisterAgent(self, request, context):
-        """Registers an agent; it does not run yet. ALREADY_EXISTS for a name in use; INVALID_ARGUMENT for a
-        container the server's policy does not allow.
+        """Registers an agent; it does not run unless `start` is set. INVALID_ARGUMENT with a field violation per
+        problem; PERMISSION_DENIED and NOT_FOUND for its container as SpawnContainer; ALREADY_EXISTS for a name
+        in use; FAILED_PRECONDITION when its workspace belongs to another agent; RESOURCE_EXHAUSTED when a
+        quota is reached. With `start`, an agent that cannot be started is registered nevertheless, and its
+        state says why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,50 +113,61 @@ class AgentsServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetAgent(self, request, context):
-        """Returns one agent. NOT_FOUND when there is none of that name.
+        """Returns one agent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAgent(self, request, context):
-        """Changes an agent; a new container specification takes effect with the next start. ABORTED when
-        `etag` is not the present one.
+        """Changes an agent. A new container specification counts from the next start on, a new restart policy
+        from the next end of its container on. INVALID_ARGUMENT, PERMISSION_DENIED and NOT_FOUND as
+        RegisterAgent, INVALID_ARGUMENT also for a mask that names an output-only or unknown field; ABORTED
+        when `etag` is not the present one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartAgent(self, request, context):
-        """Starts an agent, or does nothing if it runs. RESOURCE_EXHAUSTED when the server is full.
+        """Starts an agent and returns it when its container runs; one that runs is returned unchanged. Clears
+        the count of restarts. Leaving the call does not stop the start. FAILED_PRECONDITION when its container
+        cannot be started, with the reason; PERMISSION_DENIED when the operator no longer allows what it asks
+        for; RESOURCE_EXHAUSTED when a quota is reached; UNAVAILABLE when the container backend is not there.
+        After an error the agent is FAILED, or BACKING_OFF where another try makes sense.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StopAgent(self, request, context):
-        """Stops an agent and keeps its workspace. Stopping one that is stopped changes nothing.
+        """Stops an agent, keeps its workspace, and returns it when its container is over. Stopping one that does
+        not run changes only what is desired. Leaving the call does not stop the stop.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveAgent(self, request, context):
-        """Removes an agent and, when asked to, its workspace. FAILED_PRECONDITION while it runs, unless forced.
+        """Removes an agent and, when asked to, its workspace. FAILED_PRECONDITION when it has a container, unless
+        `force`; ABORTED when `etag` is not the present one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TouchAgent(self, request, context):
-        """Says that an agent is in use, so that its idle timeout begins anew.
+        """Says that an agent is in use: its idle timeout begins anew, and one that is IDLE is started and
+        returned when it runs. Errors of such a start as StartAgent. FAILED_PRECONDITION when it is not desired
+        to run: StartAgent does that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchAgents(self, request, context):
-        """Streams the agents there are, then every change.
+        """Streams agents: first all that exist and match, then `synced`, then every change. Resumable from a
+        revision. A slow reader gets the newest state of each agent, or a `reset`; it stalls nobody.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,7 +230,11 @@ def add_AgentsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Agents(object):
-    """Durable identities that own a container, a workspace, a restart policy and a lifecycle.
+    """Keeps agents: durable identities that own a container, a workspace, a restart policy and a lifecycle.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, and NOT_FOUND for an agent that does not
+    exist or belongs to another owner. Every mutation answers ALREADY_EXISTS when its request_id was used
+    with other fields. What a caller wants (`desired_state`) is durable before a call returns; the server
+    works towards it on its own, across restarts of its own and of the container backend.
     """
 
     @staticmethod

@@ -18,15 +18,23 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class AgentsStub:
-    """Durable identities that own a container, a workspace, a restart policy and a lifecycle."""
+    """Keeps agents: durable identities that own a container, a workspace, a restart policy and a lifecycle.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, and NOT_FOUND for an agent that does not
+    exist or belongs to another owner. Every mutation answers ALREADY_EXISTS when its request_id was used
+    with other fields. What a caller wants (`desired_state`) is durable before a call returns; the server
+    works towards it on its own, across restarts of its own and of the container backend.
+    """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     RegisterAgent: grpc.UnaryUnaryMultiCallable[
         agents_pb2.RegisterAgentRequest,
         agents_pb2.RegisterAgentResponse,
     ]
-    """Registers an agent; it does not run yet. ALREADY_EXISTS for a name in use; INVALID_ARGUMENT for a
-    container the server's policy does not allow.
+    """Registers an agent; it does not run unless `start` is set. INVALID_ARGUMENT with a field violation per
+    problem; PERMISSION_DENIED and NOT_FOUND for its container as SpawnContainer; ALREADY_EXISTS for a name
+    in use; FAILED_PRECONDITION when its workspace belongs to another agent; RESOURCE_EXHAUSTED when a
+    quota is reached. With `start`, an agent that cannot be started is registered nevertheless, and its
+    state says why.
     """
 
     ListAgents: grpc.UnaryUnaryMultiCallable[
@@ -39,55 +47,79 @@ class AgentsStub:
         agents_pb2.GetAgentRequest,
         agents_pb2.GetAgentResponse,
     ]
-    """Returns one agent. NOT_FOUND when there is none of that name."""
+    """Returns one agent."""
 
     UpdateAgent: grpc.UnaryUnaryMultiCallable[
         agents_pb2.UpdateAgentRequest,
         agents_pb2.UpdateAgentResponse,
     ]
-    """Changes an agent; a new container specification takes effect with the next start. ABORTED when
-    `etag` is not the present one.
+    """Changes an agent. A new container specification counts from the next start on, a new restart policy
+    from the next end of its container on. INVALID_ARGUMENT, PERMISSION_DENIED and NOT_FOUND as
+    RegisterAgent, INVALID_ARGUMENT also for a mask that names an output-only or unknown field; ABORTED
+    when `etag` is not the present one.
     """
 
     StartAgent: grpc.UnaryUnaryMultiCallable[
         agents_pb2.StartAgentRequest,
         agents_pb2.StartAgentResponse,
     ]
-    """Starts an agent, or does nothing if it runs. RESOURCE_EXHAUSTED when the server is full."""
+    """Starts an agent and returns it when its container runs; one that runs is returned unchanged. Clears
+    the count of restarts. Leaving the call does not stop the start. FAILED_PRECONDITION when its container
+    cannot be started, with the reason; PERMISSION_DENIED when the operator no longer allows what it asks
+    for; RESOURCE_EXHAUSTED when a quota is reached; UNAVAILABLE when the container backend is not there.
+    After an error the agent is FAILED, or BACKING_OFF where another try makes sense.
+    """
 
     StopAgent: grpc.UnaryUnaryMultiCallable[
         agents_pb2.StopAgentRequest,
         agents_pb2.StopAgentResponse,
     ]
-    """Stops an agent and keeps its workspace. Stopping one that is stopped changes nothing."""
+    """Stops an agent, keeps its workspace, and returns it when its container is over. Stopping one that does
+    not run changes only what is desired. Leaving the call does not stop the stop.
+    """
 
     RemoveAgent: grpc.UnaryUnaryMultiCallable[
         agents_pb2.RemoveAgentRequest,
         agents_pb2.RemoveAgentResponse,
     ]
-    """Removes an agent and, when asked to, its workspace. FAILED_PRECONDITION while it runs, unless forced."""
+    """Removes an agent and, when asked to, its workspace. FAILED_PRECONDITION when it has a container, unless
+    `force`; ABORTED when `etag` is not the present one.
+    """
 
     TouchAgent: grpc.UnaryUnaryMultiCallable[
         agents_pb2.TouchAgentRequest,
         agents_pb2.TouchAgentResponse,
     ]
-    """Says that an agent is in use, so that its idle timeout begins anew."""
+    """Says that an agent is in use: its idle timeout begins anew, and one that is IDLE is started and
+    returned when it runs. Errors of such a start as StartAgent. FAILED_PRECONDITION when it is not desired
+    to run: StartAgent does that.
+    """
 
     WatchAgents: grpc.UnaryStreamMultiCallable[
         agents_pb2.WatchAgentsRequest,
         agents_pb2.WatchAgentsResponse,
     ]
-    """Streams the agents there are, then every change."""
+    """Streams agents: first all that exist and match, then `synced`, then every change. Resumable from a
+    revision. A slow reader gets the newest state of each agent, or a `reset`; it stalls nobody.
+    """
 
 class AgentsAsyncStub:
-    """Durable identities that own a container, a workspace, a restart policy and a lifecycle."""
+    """Keeps agents: durable identities that own a container, a workspace, a restart policy and a lifecycle.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, and NOT_FOUND for an agent that does not
+    exist or belongs to another owner. Every mutation answers ALREADY_EXISTS when its request_id was used
+    with other fields. What a caller wants (`desired_state`) is durable before a call returns; the server
+    works towards it on its own, across restarts of its own and of the container backend.
+    """
 
     RegisterAgent: grpc.aio.UnaryUnaryMultiCallable[
         agents_pb2.RegisterAgentRequest,
         agents_pb2.RegisterAgentResponse,
     ]
-    """Registers an agent; it does not run yet. ALREADY_EXISTS for a name in use; INVALID_ARGUMENT for a
-    container the server's policy does not allow.
+    """Registers an agent; it does not run unless `start` is set. INVALID_ARGUMENT with a field violation per
+    problem; PERMISSION_DENIED and NOT_FOUND for its container as SpawnContainer; ALREADY_EXISTS for a name
+    in use; FAILED_PRECONDITION when its workspace belongs to another agent; RESOURCE_EXHAUSTED when a
+    quota is reached. With `start`, an agent that cannot be started is registered nevertheless, and its
+    state says why.
     """
 
     ListAgents: grpc.aio.UnaryUnaryMultiCallable[
@@ -100,48 +132,69 @@ class AgentsAsyncStub:
         agents_pb2.GetAgentRequest,
         agents_pb2.GetAgentResponse,
     ]
-    """Returns one agent. NOT_FOUND when there is none of that name."""
+    """Returns one agent."""
 
     UpdateAgent: grpc.aio.UnaryUnaryMultiCallable[
         agents_pb2.UpdateAgentRequest,
         agents_pb2.UpdateAgentResponse,
     ]
-    """Changes an agent; a new container specification takes effect with the next start. ABORTED when
-    `etag` is not the present one.
+    """Changes an agent. A new container specification counts from the next start on, a new restart policy
+    from the next end of its container on. INVALID_ARGUMENT, PERMISSION_DENIED and NOT_FOUND as
+    RegisterAgent, INVALID_ARGUMENT also for a mask that names an output-only or unknown field; ABORTED
+    when `etag` is not the present one.
     """
 
     StartAgent: grpc.aio.UnaryUnaryMultiCallable[
         agents_pb2.StartAgentRequest,
         agents_pb2.StartAgentResponse,
     ]
-    """Starts an agent, or does nothing if it runs. RESOURCE_EXHAUSTED when the server is full."""
+    """Starts an agent and returns it when its container runs; one that runs is returned unchanged. Clears
+    the count of restarts. Leaving the call does not stop the start. FAILED_PRECONDITION when its container
+    cannot be started, with the reason; PERMISSION_DENIED when the operator no longer allows what it asks
+    for; RESOURCE_EXHAUSTED when a quota is reached; UNAVAILABLE when the container backend is not there.
+    After an error the agent is FAILED, or BACKING_OFF where another try makes sense.
+    """
 
     StopAgent: grpc.aio.UnaryUnaryMultiCallable[
         agents_pb2.StopAgentRequest,
         agents_pb2.StopAgentResponse,
     ]
-    """Stops an agent and keeps its workspace. Stopping one that is stopped changes nothing."""
+    """Stops an agent, keeps its workspace, and returns it when its container is over. Stopping one that does
+    not run changes only what is desired. Leaving the call does not stop the stop.
+    """
 
     RemoveAgent: grpc.aio.UnaryUnaryMultiCallable[
         agents_pb2.RemoveAgentRequest,
         agents_pb2.RemoveAgentResponse,
     ]
-    """Removes an agent and, when asked to, its workspace. FAILED_PRECONDITION while it runs, unless forced."""
+    """Removes an agent and, when asked to, its workspace. FAILED_PRECONDITION when it has a container, unless
+    `force`; ABORTED when `etag` is not the present one.
+    """
 
     TouchAgent: grpc.aio.UnaryUnaryMultiCallable[
         agents_pb2.TouchAgentRequest,
         agents_pb2.TouchAgentResponse,
     ]
-    """Says that an agent is in use, so that its idle timeout begins anew."""
+    """Says that an agent is in use: its idle timeout begins anew, and one that is IDLE is started and
+    returned when it runs. Errors of such a start as StartAgent. FAILED_PRECONDITION when it is not desired
+    to run: StartAgent does that.
+    """
 
     WatchAgents: grpc.aio.UnaryStreamMultiCallable[
         agents_pb2.WatchAgentsRequest,
         agents_pb2.WatchAgentsResponse,
     ]
-    """Streams the agents there are, then every change."""
+    """Streams agents: first all that exist and match, then `synced`, then every change. Resumable from a
+    revision. A slow reader gets the newest state of each agent, or a `reset`; it stalls nobody.
+    """
 
 class AgentsServicer(metaclass=abc.ABCMeta):
-    """Durable identities that own a container, a workspace, a restart policy and a lifecycle."""
+    """Keeps agents: durable identities that own a container, a workspace, a restart policy and a lifecycle.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, and NOT_FOUND for an agent that does not
+    exist or belongs to another owner. Every mutation answers ALREADY_EXISTS when its request_id was used
+    with other fields. What a caller wants (`desired_state`) is durable before a call returns; the server
+    works towards it on its own, across restarts of its own and of the container backend.
+    """
 
     @abc.abstractmethod
     def RegisterAgent(
@@ -149,8 +202,11 @@ class AgentsServicer(metaclass=abc.ABCMeta):
         request: agents_pb2.RegisterAgentRequest,
         context: _ServicerContext,
     ) -> typing.Union[agents_pb2.RegisterAgentResponse, collections.abc.Awaitable[agents_pb2.RegisterAgentResponse]]:
-        """Registers an agent; it does not run yet. ALREADY_EXISTS for a name in use; INVALID_ARGUMENT for a
-        container the server's policy does not allow.
+        """Registers an agent; it does not run unless `start` is set. INVALID_ARGUMENT with a field violation per
+        problem; PERMISSION_DENIED and NOT_FOUND for its container as SpawnContainer; ALREADY_EXISTS for a name
+        in use; FAILED_PRECONDITION when its workspace belongs to another agent; RESOURCE_EXHAUSTED when a
+        quota is reached. With `start`, an agent that cannot be started is registered nevertheless, and its
+        state says why.
         """
 
     @abc.abstractmethod
@@ -167,7 +223,7 @@ class AgentsServicer(metaclass=abc.ABCMeta):
         request: agents_pb2.GetAgentRequest,
         context: _ServicerContext,
     ) -> typing.Union[agents_pb2.GetAgentResponse, collections.abc.Awaitable[agents_pb2.GetAgentResponse]]:
-        """Returns one agent. NOT_FOUND when there is none of that name."""
+        """Returns one agent."""
 
     @abc.abstractmethod
     def UpdateAgent(
@@ -175,8 +231,10 @@ class AgentsServicer(metaclass=abc.ABCMeta):
         request: agents_pb2.UpdateAgentRequest,
         context: _ServicerContext,
     ) -> typing.Union[agents_pb2.UpdateAgentResponse, collections.abc.Awaitable[agents_pb2.UpdateAgentResponse]]:
-        """Changes an agent; a new container specification takes effect with the next start. ABORTED when
-        `etag` is not the present one.
+        """Changes an agent. A new container specification counts from the next start on, a new restart policy
+        from the next end of its container on. INVALID_ARGUMENT, PERMISSION_DENIED and NOT_FOUND as
+        RegisterAgent, INVALID_ARGUMENT also for a mask that names an output-only or unknown field; ABORTED
+        when `etag` is not the present one.
         """
 
     @abc.abstractmethod
@@ -185,7 +243,12 @@ class AgentsServicer(metaclass=abc.ABCMeta):
         request: agents_pb2.StartAgentRequest,
         context: _ServicerContext,
     ) -> typing.Union[agents_pb2.StartAgentResponse, collections.abc.Awaitable[agents_pb2.StartAgentResponse]]:
-        """Starts an agent, or does nothing if it runs. RESOURCE_EXHAUSTED when the server is full."""
+        """Starts an agent and returns it when its container runs; one that runs is returned unchanged. Clears
+        the count of restarts. Leaving the call does not stop the start. FAILED_PRECONDITION when its container
+        cannot be started, with the reason; PERMISSION_DENIED when the operator no longer allows what it asks
+        for; RESOURCE_EXHAUSTED when a quota is reached; UNAVAILABLE when the container backend is not there.
+        After an error the agent is FAILED, or BACKING_OFF where another try makes sense.
+        """
 
     @abc.abstractmethod
     def StopAgent(
@@ -193,7 +256,9 @@ class AgentsServicer(metaclass=abc.ABCMeta):
         request: agents_pb2.StopAgentRequest,
         context: _ServicerContext,
     ) -> typing.Union[agents_pb2.StopAgentResponse, collections.abc.Awaitable[agents_pb2.StopAgentResponse]]:
-        """Stops an agent and keeps its workspace. Stopping one that is stopped changes nothing."""
+        """Stops an agent, keeps its workspace, and returns it when its container is over. Stopping one that does
+        not run changes only what is desired. Leaving the call does not stop the stop.
+        """
 
     @abc.abstractmethod
     def RemoveAgent(
@@ -201,7 +266,9 @@ class AgentsServicer(metaclass=abc.ABCMeta):
         request: agents_pb2.RemoveAgentRequest,
         context: _ServicerContext,
     ) -> typing.Union[agents_pb2.RemoveAgentResponse, collections.abc.Awaitable[agents_pb2.RemoveAgentResponse]]:
-        """Removes an agent and, when asked to, its workspace. FAILED_PRECONDITION while it runs, unless forced."""
+        """Removes an agent and, when asked to, its workspace. FAILED_PRECONDITION when it has a container, unless
+        `force`; ABORTED when `etag` is not the present one.
+        """
 
     @abc.abstractmethod
     def TouchAgent(
@@ -209,7 +276,10 @@ class AgentsServicer(metaclass=abc.ABCMeta):
         request: agents_pb2.TouchAgentRequest,
         context: _ServicerContext,
     ) -> typing.Union[agents_pb2.TouchAgentResponse, collections.abc.Awaitable[agents_pb2.TouchAgentResponse]]:
-        """Says that an agent is in use, so that its idle timeout begins anew."""
+        """Says that an agent is in use: its idle timeout begins anew, and one that is IDLE is started and
+        returned when it runs. Errors of such a start as StartAgent. FAILED_PRECONDITION when it is not desired
+        to run: StartAgent does that.
+        """
 
     @abc.abstractmethod
     def WatchAgents(
@@ -217,6 +287,8 @@ class AgentsServicer(metaclass=abc.ABCMeta):
         request: agents_pb2.WatchAgentsRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[agents_pb2.WatchAgentsResponse], collections.abc.AsyncIterator[agents_pb2.WatchAgentsResponse]]:
-        """Streams the agents there are, then every change."""
+        """Streams agents: first all that exist and match, then `synced`, then every change. Resumable from a
+        revision. A slow reader gets the newest state of each agent, or a `reset`; it stalls nobody.
+        """
 
 def add_AgentsServicer_to_server(servicer: AgentsServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -25,37 +25,55 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63\x61semate/v1/credentials.proto\x12\x0b\x63\x61semate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf6\x01\n\nCredential\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x30\n\x08\x62indings\x18\x03 \x03(\x0b\x32\x1e.casemate.v1.CredentialBinding\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xff\x01\n\x11\x43redentialBinding\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x13\n\x0bpath_prefix\x18\x02 \x01(\t\x12.\n\x06\x62\x65\x61rer\x18\x03 \x01(\x0b\x32\x1c.casemate.v1.BearerPlacementH\x00\x12,\n\x05\x62\x61sic\x18\x04 \x01(\x0b\x32\x1b.casemate.v1.BasicPlacementH\x00\x12.\n\x06header\x18\x05 \x01(\x0b\x32\x1c.casemate.v1.HeaderPlacementH\x00\x12,\n\x05query\x18\x06 \x01(\x0b\x32\x1b.casemate.v1.QueryPlacementH\x00\x42\x0b\n\tplacement\"\x11\n\x0f\x42\x65\x61rerPlacement\"\"\n\x0e\x42\x61sicPlacement\x12\x10\n\x08username\x18\x01 \x01(\t\"/\n\x0fHeaderPlacement\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\"\x1e\n\x0eQueryPlacement\x12\x0c\n\x04name\x18\x01 \x01(\t\"f\n\x14PutCredentialRequest\x12+\n\ncredential\x18\x01 \x01(\x0b\x32\x17.casemate.v1.Credential\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"D\n\x15PutCredentialResponse\x12+\n\ncredential\x18\x01 \x01(\x0b\x32\x17.casemate.v1.Credential\"?\n\x16ListCredentialsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x17ListCredentialsResponse\x12,\n\x0b\x63redentials\x18\x01 \x03(\x0b\x32\x17.casemate.v1.Credential\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\";\n\x17\x44\x65leteCredentialRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x1a\n\x18\x44\x65leteCredentialResponse2\xa4\x02\n\x0b\x43redentials\x12V\n\rPutCredential\x12!.casemate.v1.PutCredentialRequest\x1a\".casemate.v1.PutCredentialResponse\x12\\\n\x0fListCredentials\x12#.casemate.v1.ListCredentialsRequest\x1a$.casemate.v1.ListCredentialsResponse\x12_\n\x10\x44\x65leteCredential\x12$.casemate.v1.DeleteCredentialRequest\x1a%.casemate.v1.DeleteCredentialResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63\x61semate/v1/credentials.proto\x12\x0b\x63\x61semate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x04\n\nCredential\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x30\n\x08\x62indings\x18\x03 \x03(\x0b\x32\x1e.casemate.v1.CredentialBinding\x12\r\n\x05tools\x18\x04 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x06labels\x18\x06 \x03(\x0b\x32#.casemate.v1.Credential.LabelsEntry\x12+\n\x05state\x18\x07 \x01(\x0e\x32\x1c.casemate.v1.CredentialState\x12\x0f\n\x07problem\x18\x08 \x01(\t\x12\x11\n\tprincipal\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brotate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_used_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tuse_count\x18\x0e \x01(\x04\x12\x0c\n\x04\x65tag\x18\x0f \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf2\x02\n\x11\x43redentialBinding\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x13\n\x0bpath_prefix\x18\x03 \x01(\t\x12\x0f\n\x07methods\x18\x04 \x03(\t\x12\x18\n\x10\x61llow_plain_http\x18\x05 \x01(\x08\x12.\n\x06\x62\x65\x61rer\x18\x06 \x01(\x0b\x32\x1c.casemate.v1.BearerPlacementH\x00\x12,\n\x05\x62\x61sic\x18\x07 \x01(\x0b\x32\x1b.casemate.v1.BasicPlacementH\x00\x12.\n\x06header\x18\x08 \x01(\x0b\x32\x1c.casemate.v1.HeaderPlacementH\x00\x12,\n\x05query\x18\t \x01(\x0b\x32\x1b.casemate.v1.QueryPlacementH\x00\x12\x38\n\x0bplaceholder\x18\n \x01(\x0b\x32!.casemate.v1.PlaceholderPlacementH\x00\x42\x0b\n\tplacement\"\x11\n\x0f\x42\x65\x61rerPlacement\"\"\n\x0e\x42\x61sicPlacement\x12\x10\n\x08username\x18\x01 \x01(\t\"/\n\x0fHeaderPlacement\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\"\x1e\n\x0eQueryPlacement\x12\x0c\n\x04name\x18\x01 \x01(\t\"v\n\x14PlaceholderPlacement\x12\x13\n\x0bplaceholder\x18\x01 \x01(\t\x12\x1c\n\x14\x65nvironment_variable\x18\x02 \x01(\t\x12+\n\x05parts\x18\x03 \x03(\x0e\x32\x1c.casemate.v1.PlaceholderPart\"\x80\x01\n\x14PutCredentialRequest\x12+\n\ncredential\x18\x01 \x01(\x0b\x32\x17.casemate.v1.Credential\x12\x12\n\x05value\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01\x12\x13\n\x0b\x63reate_only\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"U\n\x15PutCredentialResponse\x12+\n\ncredential\x18\x01 \x01(\x0b\x32\x17.casemate.v1.Credential\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"n\n\x16ListCredentialsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12-\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1d.casemate.v1.CredentialFilter\"\xdb\x01\n\x10\x43redentialFilter\x12,\n\x06states\x18\x01 \x03(\x0e\x32\x1c.casemate.v1.CredentialState\x12\x13\n\x0bname_prefix\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0c\n\x04tool\x18\x04 \x01(\t\x12\x39\n\x06labels\x18\x05 \x03(\x0b\x32).casemate.v1.CredentialFilter.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"`\n\x17ListCredentialsResponse\x12,\n\x0b\x63redentials\x18\x01 \x03(\x0b\x32\x17.casemate.v1.Credential\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x17\x44\x65leteCredentialRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x1a\n\x18\x44\x65leteCredentialResponse*\x8f\x01\n\x0f\x43redentialState\x12 \n\x1c\x43REDENTIAL_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43REDENTIAL_STATE_ACTIVE\x10\x01\x12\x1c\n\x18\x43REDENTIAL_STATE_EXPIRED\x10\x02\x12\x1f\n\x1b\x43REDENTIAL_STATE_UNREADABLE\x10\x03*\x87\x01\n\x0fPlaceholderPart\x12 \n\x1cPLACEHOLDER_PART_UNSPECIFIED\x10\x00\x12\x1b\n\x17PLACEHOLDER_PART_HEADER\x10\x01\x12\x1a\n\x16PLACEHOLDER_PART_QUERY\x10\x02\x12\x19\n\x15PLACEHOLDER_PART_BODY\x10\x03\x32\xa4\x02\n\x0b\x43redentials\x12V\n\rPutCredential\x12!.casemate.v1.PutCredentialRequest\x1a\".casemate.v1.PutCredentialResponse\x12\\\n\x0fListCredentials\x12#.casemate.v1.ListCredentialsRequest\x1a$.casemate.v1.ListCredentialsResponse\x12_\n\x10\x44\x65leteCredential\x12$.casemate.v1.DeleteCredentialRequest\x1a%.casemate.v1.DeleteCredentialResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'credentials_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CREDENTIAL_LABELSENTRY']._loaded_options = None
+  _globals['_CREDENTIAL_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_PUTCREDENTIALREQUEST'].fields_by_name['value']._loaded_options = None
+  _globals['_PUTCREDENTIALREQUEST'].fields_by_name['value']._serialized_options = b'\200\001\001'
+  _globals['_CREDENTIALFILTER_LABELSENTRY']._loaded_options = None
+  _globals['_CREDENTIALFILTER_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_CREDENTIALSTATE']._serialized_start=2039
+  _globals['_CREDENTIALSTATE']._serialized_end=2182
+  _globals['_PLACEHOLDERPART']._serialized_start=2185
+  _globals['_PLACEHOLDERPART']._serialized_end=2320
   _globals['_CREDENTIAL']._serialized_start=80
-  _globals['_CREDENTIAL']._serialized_end=326
-  _globals['_CREDENTIALBINDING']._serialized_start=329
-  _globals['_CREDENTIALBINDING']._serialized_end=584
-  _globals['_BEARERPLACEMENT']._serialized_start=586
-  _globals['_BEARERPLACEMENT']._serialized_end=603
-  _globals['_BASICPLACEMENT']._serialized_start=605
-  _globals['_BASICPLACEMENT']._serialized_end=639
-  _globals['_HEADERPLACEMENT']._serialized_start=641
-  _globals['_HEADERPLACEMENT']._serialized_end=688
-  _globals['_QUERYPLACEMENT']._serialized_start=690
-  _globals['_QUERYPLACEMENT']._serialized_end=720
-  _globals['_PUTCREDENTIALREQUEST']._serialized_start=722
-  _globals['_PUTCREDENTIALREQUEST']._serialized_end=824
-  _globals['_PUTCREDENTIALRESPONSE']._serialized_start=826
-  _globals['_PUTCREDENTIALRESPONSE']._serialized_end=894
-  _globals['_LISTCREDENTIALSREQUEST']._serialized_start=896
-  _globals['_LISTCREDENTIALSREQUEST']._serialized_end=959
-  _globals['_LISTCREDENTIALSRESPONSE']._serialized_start=961
-  _globals['_LISTCREDENTIALSRESPONSE']._serialized_end=1057
-  _globals['_DELETECREDENTIALREQUEST']._serialized_start=1059
-  _globals['_DELETECREDENTIALREQUEST']._serialized_end=1118
-  _globals['_DELETECREDENTIALRESPONSE']._serialized_start=1120
-  _globals['_DELETECREDENTIALRESPONSE']._serialized_end=1146
-  _globals['_CREDENTIALS']._serialized_start=1149
-  _globals['_CREDENTIALS']._serialized_end=1441
+  _globals['_CREDENTIAL']._serialized_end=654
+  _globals['_CREDENTIAL_LABELSENTRY']._serialized_start=609
+  _globals['_CREDENTIAL_LABELSENTRY']._serialized_end=654
+  _globals['_CREDENTIALBINDING']._serialized_start=657
+  _globals['_CREDENTIALBINDING']._serialized_end=1027
+  _globals['_BEARERPLACEMENT']._serialized_start=1029
+  _globals['_BEARERPLACEMENT']._serialized_end=1046
+  _globals['_BASICPLACEMENT']._serialized_start=1048
+  _globals['_BASICPLACEMENT']._serialized_end=1082
+  _globals['_HEADERPLACEMENT']._serialized_start=1084
+  _globals['_HEADERPLACEMENT']._serialized_end=1131
+  _globals['_QUERYPLACEMENT']._serialized_start=1133
+  _globals['_QUERYPLACEMENT']._serialized_end=1163
+  _globals['_PLACEHOLDERPLACEMENT']._serialized_start=1165
+  _globals['_PLACEHOLDERPLACEMENT']._serialized_end=1283
+  _globals['_PUTCREDENTIALREQUEST']._serialized_start=1286
+  _globals['_PUTCREDENTIALREQUEST']._serialized_end=1414
+  _globals['_PUTCREDENTIALRESPONSE']._serialized_start=1416
+  _globals['_PUTCREDENTIALRESPONSE']._serialized_end=1501
+  _globals['_LISTCREDENTIALSREQUEST']._serialized_start=1503
+  _globals['_LISTCREDENTIALSREQUEST']._serialized_end=1613
+  _globals['_CREDENTIALFILTER']._serialized_start=1616
+  _globals['_CREDENTIALFILTER']._serialized_end=1835
+  _globals['_CREDENTIALFILTER_LABELSENTRY']._serialized_start=609
+  _globals['_CREDENTIALFILTER_LABELSENTRY']._serialized_end=654
+  _globals['_LISTCREDENTIALSRESPONSE']._serialized_start=1837
+  _globals['_LISTCREDENTIALSRESPONSE']._serialized_end=1933
+  _globals['_DELETECREDENTIALREQUEST']._serialized_start=1935
+  _globals['_DELETECREDENTIALREQUEST']._serialized_end=2008
+  _globals['_DELETECREDENTIALRESPONSE']._serialized_start=2010
+  _globals['_DELETECREDENTIALRESPONSE']._serialized_end=2036
+  _globals['_CREDENTIALS']._serialized_start=2323
+  _globals['_CREDENTIALS']._serialized_end=2615
 # @@protoc_insertion_point(module_scope)

@@ -7,31 +7,152 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import sys
 import typing
+
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _CredentialState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _CredentialStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_CredentialState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CREDENTIAL_STATE_UNSPECIFIED: _CredentialState.ValueType  # 0
+    """Not set."""
+    CREDENTIAL_STATE_ACTIVE: _CredentialState.ValueType  # 1
+    """It can."""
+    CREDENTIAL_STATE_EXPIRED: _CredentialState.ValueType  # 2
+    """Its `expire_time` has passed."""
+    CREDENTIAL_STATE_UNREADABLE: _CredentialState.ValueType  # 3
+    """Its value cannot be decrypted with the server's present key, or is damaged. Putting a value mends it."""
+
+class CredentialState(_CredentialState, metaclass=_CredentialStateEnumTypeWrapper):
+    """Whether a credential can be injected."""
+
+CREDENTIAL_STATE_UNSPECIFIED: CredentialState.ValueType  # 0
+"""Not set."""
+CREDENTIAL_STATE_ACTIVE: CredentialState.ValueType  # 1
+"""It can."""
+CREDENTIAL_STATE_EXPIRED: CredentialState.ValueType  # 2
+"""Its `expire_time` has passed."""
+CREDENTIAL_STATE_UNREADABLE: CredentialState.ValueType  # 3
+"""Its value cannot be decrypted with the server's present key, or is damaged. Putting a value mends it."""
+global___CredentialState = CredentialState
+
+class _PlaceholderPart:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PlaceholderPartEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_PlaceholderPart.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    PLACEHOLDER_PART_UNSPECIFIED: _PlaceholderPart.ValueType  # 0
+    """Not set."""
+    PLACEHOLDER_PART_HEADER: _PlaceholderPart.ValueType  # 1
+    """Values of headers, inside of `authorization: Basic` too."""
+    PLACEHOLDER_PART_QUERY: _PlaceholderPart.ValueType  # 2
+    """Values of query parameters."""
+    PLACEHOLDER_PART_BODY: _PlaceholderPart.ValueType  # 3
+    """The body, up to 1 MiB, of the types JSON, form and text, escaped as the type demands; a larger or
+    compressed body that must be looked at is refused.
+    """
+
+class PlaceholderPart(_PlaceholderPart, metaclass=_PlaceholderPartEnumTypeWrapper):
+    """Parts of a request in which a placeholder is replaced."""
+
+PLACEHOLDER_PART_UNSPECIFIED: PlaceholderPart.ValueType  # 0
+"""Not set."""
+PLACEHOLDER_PART_HEADER: PlaceholderPart.ValueType  # 1
+"""Values of headers, inside of `authorization: Basic` too."""
+PLACEHOLDER_PART_QUERY: PlaceholderPart.ValueType  # 2
+"""Values of query parameters."""
+PLACEHOLDER_PART_BODY: PlaceholderPart.ValueType  # 3
+"""The body, up to 1 MiB, of the types JSON, form and text, escaped as the type demands; a larger or
+compressed body that must be looked at is refused.
+"""
+global___PlaceholderPart = PlaceholderPart
+
 @typing.final
 class Credential(google.protobuf.message.Message):
-    """A secret, without its value."""
+    """A secret, without its value. It is injected into a request only when the sandbox may use it (a tool's
+    manifest or a container's specification names it, and `tools` does not forbid it), a binding matches the
+    request, and the network grant lets the request out.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
     NAME_FIELD_NUMBER: builtins.int
     DESCRIPTION_FIELD_NUMBER: builtins.int
     BINDINGS_FIELD_NUMBER: builtins.int
+    TOOLS_FIELD_NUMBER: builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    PROBLEM_FIELD_NUMBER: builtins.int
+    PRINCIPAL_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
-    LAST_USE_TIME_FIELD_NUMBER: builtins.int
+    ROTATE_TIME_FIELD_NUMBER: builtins.int
+    LAST_USED_TIME_FIELD_NUMBER: builtins.int
+    USE_COUNT_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """Name, unique on the server: as a tool's name. Manifests name it."""
+    """Name, unique on the server and never changed: 1 to 64 of a-z, A-Z, 0-9, "_" and "-", beginning with a
+    letter or a digit. Manifests and specifications name it. Required.
+    """
     description: builtins.str
-    """What it is for; at most 1,000 characters."""
+    """What it is for; at most 4 KiB. Not a place for secrets: anybody who may list can read it."""
+    state: global___CredentialState.ValueType
+    """Output only. Whether it can be injected."""
+    problem: builtins.str
+    """Output only. Why it cannot, for people, and what to do; empty when it can."""
+    principal: builtins.str
+    """Output only. Name of the principal that first put it."""
+    use_count: builtins.int
+    """Output only. Requests it was injected into."""
+    etag: builtins.str
+    """Changes with every put. Set in PutCredential, it must be the present one."""
     @property
     def bindings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CredentialBinding]:
-        """Where and how it is injected; at least one."""
+        """Where and how it is injected: 1 to 32. The first that matches a request is used."""
+
+    @property
+    def tools(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names of the tools that may use it, at most 256; none means every tool and container that names it.
+        With tools listed, processes in containers cannot use it unless one of these tools started them.
+        """
+
+    @property
+    def expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it stops being injected; requests that would use it are refused from then on. Unset means never."""
+
+    @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Labels: bounds as in ContainerSpec.labels; usable in list filters."""
 
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -39,11 +160,15 @@ class Credential(google.protobuf.message.Message):
 
     @property
     def update_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Output only. When anything of it last changed."""
+
+    @property
+    def rotate_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """Output only. When its value last changed."""
 
     @property
-    def last_use_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """Output only. When the gate last injected it; unset when it never did."""
+    def last_used_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Output only. When the gate last injected it; unset when it never did. Exact to a minute."""
 
     def __init__(
         self,
@@ -51,66 +176,106 @@ class Credential(google.protobuf.message.Message):
         name: builtins.str = ...,
         description: builtins.str = ...,
         bindings: collections.abc.Iterable[global___CredentialBinding] | None = ...,
+        tools: collections.abc.Iterable[builtins.str] | None = ...,
+        expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        state: global___CredentialState.ValueType = ...,
+        problem: builtins.str = ...,
+        principal: builtins.str = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        last_use_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        rotate_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        last_used_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        use_count: builtins.int = ...,
+        etag: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "last_use_time", b"last_use_time", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bindings", b"bindings", "create_time", b"create_time", "description", b"description", "last_use_time", b"last_use_time", "name", b"name", "update_time", b"update_time"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_used_time", b"last_used_time", "rotate_time", b"rotate_time", "update_time", b"update_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bindings", b"bindings", "create_time", b"create_time", "description", b"description", "etag", b"etag", "expire_time", b"expire_time", "labels", b"labels", "last_used_time", b"last_used_time", "name", b"name", "principal", b"principal", "problem", b"problem", "rotate_time", b"rotate_time", "state", b"state", "tools", b"tools", "update_time", b"update_time", "use_count", b"use_count"]) -> None: ...
 
 global___Credential = Credential
 
 @typing.final
 class CredentialBinding(google.protobuf.message.Message):
-    """Where and how a credential is injected."""
+    """Which requests a credential is injected into, and how. Host, port, path and method must all match, for
+    redirected requests anew. When several credentials place something at the same spot of a request, the
+    most specific host counts, then the longest path prefix, then the first name.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     HOST_FIELD_NUMBER: builtins.int
+    PORT_FIELD_NUMBER: builtins.int
     PATH_PREFIX_FIELD_NUMBER: builtins.int
+    METHODS_FIELD_NUMBER: builtins.int
+    ALLOW_PLAIN_HTTP_FIELD_NUMBER: builtins.int
     BEARER_FIELD_NUMBER: builtins.int
     BASIC_FIELD_NUMBER: builtins.int
     HEADER_FIELD_NUMBER: builtins.int
     QUERY_FIELD_NUMBER: builtins.int
+    PLACEHOLDER_FIELD_NUMBER: builtins.int
     host: builtins.str
-    """Host name, with an optional leading "*." for all subdomains and an optional ":port". Required."""
+    """Host name, lower-case, international ones in their "xn--" form; or "*." and a name, for every host below
+    that name, but not that name itself. Neither IP addresses nor patterns for a whole public suffix ("*",
+    "*.com", "*.github.io") are allowed. Required.
+    """
+    port: builtins.int
+    """Port, 1 to 65,535; 0 means 443, or with `allow_plain_http` 443 and 80."""
     path_prefix: builtins.str
-    """Path prefix the request must have; empty means any."""
+    """Path prefix, beginning with "/" and matching whole segments: "/v1" matches "/v1" and "/v1/models", not
+    "/v10". Compared after percent-decoding; a request path with "." or ".." segments, or an encoded "/",
+    never matches. Empty matches any path.
+    """
+    allow_plain_http: builtins.bool
+    """Whether it may be injected into plain HTTP too, where everybody on the way can read it. Without this a
+    plain request to the host is refused, not sent without the credential.
+    """
+    @property
+    def methods(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """HTTP methods, upper-case, for example "GET"; none means any."""
+
     @property
     def bearer(self) -> global___BearerPlacement:
         """As `authorization: Bearer VALUE`."""
 
     @property
     def basic(self) -> global___BasicPlacement:
-        """As `authorization: Basic` of a user name and the value."""
+        """As `authorization: Basic`, of a user name and the value."""
 
     @property
     def header(self) -> global___HeaderPlacement:
-        """As a header of this name, with an optional prefix."""
+        """As a header, with an optional prefix."""
 
     @property
     def query(self) -> global___QueryPlacement:
         """As a query parameter."""
 
+    @property
+    def placeholder(self) -> global___PlaceholderPlacement:
+        """In place of a placeholder that the sandbox uses as if it were the secret."""
+
     def __init__(
         self,
         *,
         host: builtins.str = ...,
+        port: builtins.int = ...,
         path_prefix: builtins.str = ...,
+        methods: collections.abc.Iterable[builtins.str] | None = ...,
+        allow_plain_http: builtins.bool = ...,
         bearer: global___BearerPlacement | None = ...,
         basic: global___BasicPlacement | None = ...,
         header: global___HeaderPlacement | None = ...,
         query: global___QueryPlacement | None = ...,
+        placeholder: global___PlaceholderPlacement | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["basic", b"basic", "bearer", b"bearer", "header", b"header", "placement", b"placement", "query", b"query"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["basic", b"basic", "bearer", b"bearer", "header", b"header", "host", b"host", "path_prefix", b"path_prefix", "placement", b"placement", "query", b"query"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["placement", b"placement"]) -> typing.Literal["bearer", "basic", "header", "query"] | None: ...
+    def HasField(self, field_name: typing.Literal["basic", b"basic", "bearer", b"bearer", "header", b"header", "placeholder", b"placeholder", "placement", b"placement", "query", b"query"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["allow_plain_http", b"allow_plain_http", "basic", b"basic", "bearer", b"bearer", "header", b"header", "host", b"host", "methods", b"methods", "path_prefix", b"path_prefix", "placeholder", b"placeholder", "placement", b"placement", "port", b"port", "query", b"query"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["placement", b"placement"]) -> typing.Literal["bearer", "basic", "header", "query", "placeholder"] | None: ...
 
 global___CredentialBinding = CredentialBinding
 
 @typing.final
 class BearerPlacement(google.protobuf.message.Message):
-    """As a bearer token."""
+    """As `authorization: Bearer VALUE`. The value must be visible ASCII."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -122,13 +287,13 @@ global___BearerPlacement = BearerPlacement
 
 @typing.final
 class BasicPlacement(google.protobuf.message.Message):
-    """As basic authentication."""
+    """As `authorization: Basic BASE64(USERNAME:VALUE)`."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     USERNAME_FIELD_NUMBER: builtins.int
     username: builtins.str
-    """User name; the credential is the password. Required."""
+    """User name, without ":"; may be empty. The credential is the password."""
     def __init__(
         self,
         *,
@@ -140,16 +305,18 @@ global___BasicPlacement = BasicPlacement
 
 @typing.final
 class HeaderPlacement(google.protobuf.message.Message):
-    """As a header."""
+    """As a header. The value must be printable ASCII."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
     PREFIX_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """Name of the header. Required."""
+    """Name of the header, lower-case. Required. Headers that steer the connection or the message (host,
+    content-length, transfer-encoding, connection, proxy-*, te, trailer, upgrade) are refused.
+    """
     prefix: builtins.str
-    """Text before the value, for example "Token "."""
+    """Text before the value, for example "Token "; printable ASCII."""
     def __init__(
         self,
         *,
@@ -162,7 +329,7 @@ global___HeaderPlacement = HeaderPlacement
 
 @typing.final
 class QueryPlacement(google.protobuf.message.Message):
-    """As a query parameter."""
+    """As a query parameter, percent-encoded. Servers tend to log these: prefer a header where the host takes one."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -179,6 +346,42 @@ class QueryPlacement(google.protobuf.message.Message):
 global___QueryPlacement = QueryPlacement
 
 @typing.final
+class PlaceholderPlacement(google.protobuf.message.Message):
+    """In place of a placeholder: for client libraries that insist on a key and put it where they like. The gate
+    replaces each occurrence in the parts of the request that are named. A placeholder that is sent anywhere
+    else goes out as it is, and gives nothing away. Requests that are signed with the key cannot work so: the
+    signature is made in the sandbox, from the placeholder.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PLACEHOLDER_FIELD_NUMBER: builtins.int
+    ENVIRONMENT_VARIABLE_FIELD_NUMBER: builtins.int
+    PARTS_FIELD_NUMBER: builtins.int
+    placeholder: builtins.str
+    """What the sandbox uses as if it were the secret: 16 to 256 visible ASCII characters, unique on the server.
+    Empty lets the server make one, which stays the same until another is put.
+    """
+    environment_variable: builtins.str
+    """Environment variable in which a sandbox that may use the credential finds the placeholder, for example
+    "OPENAI_API_KEY"; empty for none. One that the specification or the call sets itself wins.
+    """
+    @property
+    def parts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___PlaceholderPart.ValueType]:
+        """The parts of a request in which it is replaced; none means HEADER only."""
+
+    def __init__(
+        self,
+        *,
+        placeholder: builtins.str = ...,
+        environment_variable: builtins.str = ...,
+        parts: collections.abc.Iterable[global___PlaceholderPart.ValueType] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["environment_variable", b"environment_variable", "parts", b"parts", "placeholder", b"placeholder"]) -> None: ...
+
+global___PlaceholderPlacement = PlaceholderPlacement
+
+@typing.final
 class PutCredentialRequest(google.protobuf.message.Message):
     """Adds or replaces a credential."""
 
@@ -186,24 +389,32 @@ class PutCredentialRequest(google.protobuf.message.Message):
 
     CREDENTIAL_FIELD_NUMBER: builtins.int
     VALUE_FIELD_NUMBER: builtins.int
+    CREATE_ONLY_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     value: builtins.bytes
-    """The secret; at most 64 KiB. Empty keeps the present one. Never logged, never returned."""
+    """The secret: 1 byte to 64 KiB, without line breaks at its ends. Empty keeps the present one; a new
+    credential needs it. Never logged, never returned, not part of audit records.
+    """
+    create_only: builtins.bool
+    """Whether to refuse to replace one that exists."""
     request_id: builtins.str
     """Makes a retry harmless; a UUID."""
     @property
     def credential(self) -> global___Credential:
-        """Name and bindings; output-only fields are ignored."""
+        """The credential; output-only fields are ignored, all others replace what there was. A set
+        `credential.etag` must be the present one. Required.
+        """
 
     def __init__(
         self,
         *,
         credential: global___Credential | None = ...,
         value: builtins.bytes = ...,
+        create_only: builtins.bool = ...,
         request_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["credential", b"credential"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["credential", b"credential", "request_id", b"request_id", "value", b"value"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["create_only", b"create_only", "credential", b"credential", "request_id", b"request_id", "value", b"value"]) -> None: ...
 
 global___PutCredentialRequest = PutCredentialRequest
 
@@ -214,6 +425,9 @@ class PutCredentialResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     CREDENTIAL_FIELD_NUMBER: builtins.int
+    CREATED_FIELD_NUMBER: builtins.int
+    created: builtins.bool
+    """Whether it is new."""
     @property
     def credential(self) -> global___Credential:
         """The credential."""
@@ -222,9 +436,10 @@ class PutCredentialResponse(google.protobuf.message.Message):
         self,
         *,
         credential: global___Credential | None = ...,
+        created: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["credential", b"credential"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["credential", b"credential"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["created", b"created", "credential", b"credential"]) -> None: ...
 
 global___PutCredentialResponse = PutCredentialResponse
 
@@ -236,19 +451,80 @@ class ListCredentialsRequest(google.protobuf.message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
     page_size: builtins.int
     """Credentials in a page, 1 to 1,000; 0 means 50, more means 1,000."""
     page_token: builtins.str
-    """`next_page_token` of the page before; empty for the first page."""
+    """`next_page_token` of the page before; empty for the first page. All other fields must be as they were."""
+    @property
+    def filter(self) -> global___CredentialFilter:
+        """Only what these fields match; unset matches everything."""
+
     def __init__(
         self,
         *,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        filter: global___CredentialFilter | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["filter", b"filter"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
 
 global___ListCredentialsRequest = ListCredentialsRequest
+
+@typing.final
+class CredentialFilter(google.protobuf.message.Message):
+    """Selects credentials. Fields that are set must all match."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    STATES_FIELD_NUMBER: builtins.int
+    NAME_PREFIX_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    TOOL_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    name_prefix: builtins.str
+    """Credentials whose name begins so."""
+    host: builtins.str
+    """Credentials with a binding that matches this host name."""
+    tool: builtins.str
+    """Credentials that this tool may use, by name: `tools` is empty or holds it."""
+    @property
+    def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___CredentialState.ValueType]:
+        """Any of these states."""
+
+    @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """All of these labels, with these values."""
+
+    def __init__(
+        self,
+        *,
+        states: collections.abc.Iterable[global___CredentialState.ValueType] | None = ...,
+        name_prefix: builtins.str = ...,
+        host: builtins.str = ...,
+        tool: builtins.str = ...,
+        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "labels", b"labels", "name_prefix", b"name_prefix", "states", b"states", "tool", b"tool"]) -> None: ...
+
+global___CredentialFilter = CredentialFilter
 
 @typing.final
 class ListCredentialsResponse(google.protobuf.message.Message):
@@ -281,18 +557,22 @@ class DeleteCredentialRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name of the credential. Required."""
+    etag: builtins.str
+    """When set, must be the credential's present one."""
     request_id: builtins.str
     """Makes a retry harmless; a UUID."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
+        etag: builtins.str = ...,
         request_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "request_id", b"request_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["etag", b"etag", "name", b"name", "request_id", b"request_id"]) -> None: ...
 
 global___DeleteCredentialRequest = DeleteCredentialRequest
 

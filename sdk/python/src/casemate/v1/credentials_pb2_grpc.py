@@ -26,7 +26,11 @@ if _version_not_supported:
 
 
 class CredentialsStub(object):
-    """Secrets bound to hosts. The gate injects them into requests; no sandbox and no caller ever sees one again.
+    """Keeps secrets bound to hosts. The gate injects them into requests that go out; no sandbox ever sees one,
+    and no caller sees one again. Values are encrypted in the store.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, and FAILED_PRECONDITION when the server has
+    no key to encrypt with, naming the setting. Every mutation answers ALREADY_EXISTS when its request_id was
+    used with other fields.
     """
 
     def __init__(self, channel):
@@ -53,26 +57,36 @@ class CredentialsStub(object):
 
 
 class CredentialsServicer(object):
-    """Secrets bound to hosts. The gate injects them into requests; no sandbox and no caller ever sees one again.
+    """Keeps secrets bound to hosts. The gate injects them into requests that go out; no sandbox ever sees one,
+    and no caller sees one again. Values are encrypted in the store.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, and FAILED_PRECONDITION when the server has
+    no key to encrypt with, naming the setting. Every mutation answers ALREADY_EXISTS when its request_id was
+    used with other fields.
     """
 
     def PutCredential(self, request, context):
-        """Adds or replaces a credential. Its value can be written and used, never read. INVALID_ARGUMENT for a
-        binding that is too wide.
+        """Adds or replaces a credential; the next request through the gate uses it. Its value can be written and
+        used, never read. INVALID_ARGUMENT with a field violation per problem: a faulty name, a binding that is
+        too wide or cannot work, a new credential without a value, a value that its placement cannot carry, an
+        expiry in the past, a placeholder that another credential uses. ALREADY_EXISTS with `create_only` for
+        a name in use; ABORTED when `etag` is not the present one; RESOURCE_EXHAUSTED with QuotaFailure when
+        there are as many as may be.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCredentials(self, request, context):
-        """Lists names and bindings, never values.
+        """Lists credentials by name: what they are bound to, never their values. INVALID_ARGUMENT for a page token
+        that is not of this listing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCredential(self, request, context):
-        """Deletes a credential. NOT_FOUND when there is none of that name.
+        """Deletes a credential and its value; from then on requests that would use it are refused, in running
+        sandboxes too. NOT_FOUND when there is none of that name; ABORTED when `etag` is not the present one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +119,11 @@ def add_CredentialsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Credentials(object):
-    """Secrets bound to hosts. The gate injects them into requests; no sandbox and no caller ever sees one again.
+    """Keeps secrets bound to hosts. The gate injects them into requests that go out; no sandbox ever sees one,
+    and no caller sees one again. Values are encrypted in the store.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, and FAILED_PRECONDITION when the server has
+    no key to encrypt with, naming the setting. Every mutation answers ALREADY_EXISTS when its request_id was
+    used with other fields.
     """
 
     @staticmethod

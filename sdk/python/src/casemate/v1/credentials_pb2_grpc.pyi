@@ -18,54 +18,85 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class CredentialsStub:
-    """Secrets bound to hosts. The gate injects them into requests; no sandbox and no caller ever sees one again."""
+    """Keeps secrets bound to hosts. The gate injects them into requests that go out; no sandbox ever sees one,
+    and no caller sees one again. Values are encrypted in the store.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, and FAILED_PRECONDITION when the server has
+    no key to encrypt with, naming the setting. Every mutation answers ALREADY_EXISTS when its request_id was
+    used with other fields.
+    """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     PutCredential: grpc.UnaryUnaryMultiCallable[
         credentials_pb2.PutCredentialRequest,
         credentials_pb2.PutCredentialResponse,
     ]
-    """Adds or replaces a credential. Its value can be written and used, never read. INVALID_ARGUMENT for a
-    binding that is too wide.
+    """Adds or replaces a credential; the next request through the gate uses it. Its value can be written and
+    used, never read. INVALID_ARGUMENT with a field violation per problem: a faulty name, a binding that is
+    too wide or cannot work, a new credential without a value, a value that its placement cannot carry, an
+    expiry in the past, a placeholder that another credential uses. ALREADY_EXISTS with `create_only` for
+    a name in use; ABORTED when `etag` is not the present one; RESOURCE_EXHAUSTED with QuotaFailure when
+    there are as many as may be.
     """
 
     ListCredentials: grpc.UnaryUnaryMultiCallable[
         credentials_pb2.ListCredentialsRequest,
         credentials_pb2.ListCredentialsResponse,
     ]
-    """Lists names and bindings, never values."""
+    """Lists credentials by name: what they are bound to, never their values. INVALID_ARGUMENT for a page token
+    that is not of this listing.
+    """
 
     DeleteCredential: grpc.UnaryUnaryMultiCallable[
         credentials_pb2.DeleteCredentialRequest,
         credentials_pb2.DeleteCredentialResponse,
     ]
-    """Deletes a credential. NOT_FOUND when there is none of that name."""
+    """Deletes a credential and its value; from then on requests that would use it are refused, in running
+    sandboxes too. NOT_FOUND when there is none of that name; ABORTED when `etag` is not the present one.
+    """
 
 class CredentialsAsyncStub:
-    """Secrets bound to hosts. The gate injects them into requests; no sandbox and no caller ever sees one again."""
+    """Keeps secrets bound to hosts. The gate injects them into requests that go out; no sandbox ever sees one,
+    and no caller sees one again. Values are encrypted in the store.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, and FAILED_PRECONDITION when the server has
+    no key to encrypt with, naming the setting. Every mutation answers ALREADY_EXISTS when its request_id was
+    used with other fields.
+    """
 
     PutCredential: grpc.aio.UnaryUnaryMultiCallable[
         credentials_pb2.PutCredentialRequest,
         credentials_pb2.PutCredentialResponse,
     ]
-    """Adds or replaces a credential. Its value can be written and used, never read. INVALID_ARGUMENT for a
-    binding that is too wide.
+    """Adds or replaces a credential; the next request through the gate uses it. Its value can be written and
+    used, never read. INVALID_ARGUMENT with a field violation per problem: a faulty name, a binding that is
+    too wide or cannot work, a new credential without a value, a value that its placement cannot carry, an
+    expiry in the past, a placeholder that another credential uses. ALREADY_EXISTS with `create_only` for
+    a name in use; ABORTED when `etag` is not the present one; RESOURCE_EXHAUSTED with QuotaFailure when
+    there are as many as may be.
     """
 
     ListCredentials: grpc.aio.UnaryUnaryMultiCallable[
         credentials_pb2.ListCredentialsRequest,
         credentials_pb2.ListCredentialsResponse,
     ]
-    """Lists names and bindings, never values."""
+    """Lists credentials by name: what they are bound to, never their values. INVALID_ARGUMENT for a page token
+    that is not of this listing.
+    """
 
     DeleteCredential: grpc.aio.UnaryUnaryMultiCallable[
         credentials_pb2.DeleteCredentialRequest,
         credentials_pb2.DeleteCredentialResponse,
     ]
-    """Deletes a credential. NOT_FOUND when there is none of that name."""
+    """Deletes a credential and its value; from then on requests that would use it are refused, in running
+    sandboxes too. NOT_FOUND when there is none of that name; ABORTED when `etag` is not the present one.
+    """
 
 class CredentialsServicer(metaclass=abc.ABCMeta):
-    """Secrets bound to hosts. The gate injects them into requests; no sandbox and no caller ever sees one again."""
+    """Keeps secrets bound to hosts. The gate injects them into requests that go out; no sandbox ever sees one,
+    and no caller sees one again. Values are encrypted in the store.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, and FAILED_PRECONDITION when the server has
+    no key to encrypt with, naming the setting. Every mutation answers ALREADY_EXISTS when its request_id was
+    used with other fields.
+    """
 
     @abc.abstractmethod
     def PutCredential(
@@ -73,8 +104,12 @@ class CredentialsServicer(metaclass=abc.ABCMeta):
         request: credentials_pb2.PutCredentialRequest,
         context: _ServicerContext,
     ) -> typing.Union[credentials_pb2.PutCredentialResponse, collections.abc.Awaitable[credentials_pb2.PutCredentialResponse]]:
-        """Adds or replaces a credential. Its value can be written and used, never read. INVALID_ARGUMENT for a
-        binding that is too wide.
+        """Adds or replaces a credential; the next request through the gate uses it. Its value can be written and
+        used, never read. INVALID_ARGUMENT with a field violation per problem: a faulty name, a binding that is
+        too wide or cannot work, a new credential without a value, a value that its placement cannot carry, an
+        expiry in the past, a placeholder that another credential uses. ALREADY_EXISTS with `create_only` for
+        a name in use; ABORTED when `etag` is not the present one; RESOURCE_EXHAUSTED with QuotaFailure when
+        there are as many as may be.
         """
 
     @abc.abstractmethod
@@ -83,7 +118,9 @@ class CredentialsServicer(metaclass=abc.ABCMeta):
         request: credentials_pb2.ListCredentialsRequest,
         context: _ServicerContext,
     ) -> typing.Union[credentials_pb2.ListCredentialsResponse, collections.abc.Awaitable[credentials_pb2.ListCredentialsResponse]]:
-        """Lists names and bindings, never values."""
+        """Lists credentials by name: what they are bound to, never their values. INVALID_ARGUMENT for a page token
+        that is not of this listing.
+        """
 
     @abc.abstractmethod
     def DeleteCredential(
@@ -91,6 +128,8 @@ class CredentialsServicer(metaclass=abc.ABCMeta):
         request: credentials_pb2.DeleteCredentialRequest,
         context: _ServicerContext,
     ) -> typing.Union[credentials_pb2.DeleteCredentialResponse, collections.abc.Awaitable[credentials_pb2.DeleteCredentialResponse]]:
-        """Deletes a credential. NOT_FOUND when there is none of that name."""
+        """Deletes a credential and its value; from then on requests that would use it are refused, in running
+        sandboxes too. NOT_FOUND when there is none of that name; ABORTED when `etag` is not the present one.
+        """
 
 def add_CredentialsServicer_to_server(servicer: CredentialsServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -22,12 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from . import output_pb2 as casemate_dot_v1_dot_output__pb2
+from . import sessions_pb2 as casemate_dot_v1_dot_sessions__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63\x61semate/v1/execution.proto\x12\x0b\x63\x61semate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x04\n\tExecution\x12\n\n\x02id\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.casemate.v1.ExecutionState\x12(\n\x04tool\x18\x03 \x01(\x0b\x32\x18.casemate.v1.ToolSubjectH\x00\x12.\n\x07process\x18\x04 \x01(\x0b\x32\x1b.casemate.v1.ProcessSubjectH\x00\x12\x11\n\tprincipal\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x32\n\x06labels\x18\x07 \x03(\x0b\x32\".casemate.v1.Execution.LabelsEntry\x12,\n\x06limits\x18\x08 \x01(\x0b\x32\x1c.casemate.v1.ExecutionLimits\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlast_sequence\x18\x0c \x01(\x04\x12\x14\n\x0cstdin_offset\x18\r \x01(\x04\x12,\n\x06result\x18\x0e \x01(\x0b\x32\x1c.casemate.v1.ExecutionResult\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07subject\"L\n\x0bToolSubject\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0e\n\x06target\x18\x04 \x01(\t\"Q\n\x0eProcessSubject\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x02 \x03(\t\x12\x0b\n\x03tty\x18\x03 \x01(\x08\x12\x0b\n\x03pid\x18\x04 \x01(\x05\"\xba\x01\n\x0f\x45xecutionLimits\x12,\n\twall_time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x16\n\x0etable_elements\x18\x03 \x01(\x04\x12\x13\n\x0bstack_bytes\x18\x04 \x01(\x04\x12\x14\n\x0coutput_bytes\x18\x05 \x01(\x04\x12\x12\n\nhost_calls\x18\x06 \x01(\x04\x12\x0c\n\x04\x66uel\x18\x07 \x01(\x04\"\xf9\x01\n\x0f\x45xecutionResult\x12,\n\x0b\x65xit_reason\x18\x01 \x01(\x0e\x32\x17.casemate.v1.ExitReason\x12\x11\n\texit_code\x18\x02 \x01(\x05\x12\x0e\n\x06signal\x18\x03 \x01(\t\x12\x1f\n\x04trap\x18\x04 \x01(\x0b\x32\x11.casemate.v1.Trap\x12\x0f\n\x07message\x18\x05 \x01(\t\x12*\n\x05usage\x18\x06 \x01(\x0b\x32\x1b.casemate.v1.ExecutionUsage\x12\x37\n\x11output_violations\x18\x07 \x03(\x0b\x32\x1c.casemate.v1.OutputViolation\"8\n\x04Trap\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tbacktrace\x18\x03 \x03(\t\"7\n\x0fOutputViolation\x12\x0f\n\x07pointer\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\xff\x01\n\x0e\x45xecutionUsage\x12-\n\nqueue_time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08run_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11peak_memory_bytes\x18\x03 \x01(\x04\x12\x0c\n\x04\x66uel\x18\x04 \x01(\x04\x12\x12\n\nhost_calls\x18\x05 \x01(\x04\x12\x14\n\x0cstdout_bytes\x18\x06 \x01(\x04\x12\x14\n\x0cstderr_bytes\x18\x07 \x01(\x04\x12\x15\n\rdropped_bytes\x18\x08 \x01(\x04\x12\x11\n\ttruncated\x18\t \x01(\x08\"\xc5\x03\n\x0e\x45xecutionEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07started\x18\x03 \x01(\x0b\x32\x19.casemate.v1.StartedEventH\x00\x12*\n\x06stdout\x18\x04 \x01(\x0b\x32\x18.casemate.v1.OutputChunkH\x00\x12*\n\x06stderr\x18\x05 \x01(\x0b\x32\x18.casemate.v1.OutputChunkH\x00\x12$\n\x03log\x18\x06 \x01(\x0b\x32\x15.casemate.v1.LogEventH\x00\x12.\n\x08progress\x18\x07 \x01(\x0b\x32\x1a.casemate.v1.ProgressEventH\x00\x12\x30\n\ttruncated\x18\x08 \x01(\x0b\x32\x1b.casemate.v1.TruncatedEventH\x00\x12\x30\n\tkeepalive\x18\t \x01(\x0b\x32\x1b.casemate.v1.KeepaliveEventH\x00\x12.\n\x08\x66inished\x18\n \x01(\x0b\x32\x1a.casemate.v1.FinishedEventH\x00\x42\x07\n\x05\x65vent\"1\n\x0cStartedEvent\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x05\"+\n\x0bOutputChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"A\n\x08LogEvent\x12$\n\x05level\x18\x01 \x01(\x0e\x32\x15.casemate.v1.LogLevel\x12\x0f\n\x07message\x18\x02 \x01(\t\"i\n\rProgressEvent\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x0f\n\x07\x63urrent\x18\x02 \x01(\x01\x12\r\n\x05total\x18\x03 \x01(\x01\x12\'\n\x06\x64\x65tail\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\"V\n\x0eTruncatedEvent\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rstdout_offset\x18\x02 \x01(\x04\x12\x15\n\rstderr_offset\x18\x03 \x01(\x04\"\x10\n\x0eKeepaliveEvent\"i\n\rFinishedEvent\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.casemate.v1.ExecutionState\x12,\n\x06result\x18\x02 \x01(\x0b\x32\x1c.casemate.v1.ExecutionResult\"\x87\x01\n\nToolOutput\x12&\n\x04json\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\x13\n\tjson_text\x18\x02 \x01(\tH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x04 \x01(\x0cH\x00\x12\x11\n\ttruncated\x18\x05 \x01(\x08\x42\t\n\x07\x63ontent*\xfd\x01\n\x0e\x45xecutionState\x12\x1f\n\x1b\x45XECUTION_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45XECUTION_STATE_QUEUED\x10\x01\x12\x1b\n\x17\x45XECUTION_STATE_RUNNING\x10\x02\x12\x1d\n\x19\x45XECUTION_STATE_SUCCEEDED\x10\x03\x12\x1a\n\x16\x45XECUTION_STATE_FAILED\x10\x04\x12\x1d\n\x19\x45XECUTION_STATE_TIMED_OUT\x10\x05\x12\x1d\n\x19\x45XECUTION_STATE_CANCELLED\x10\x06\x12\x18\n\x14\x45XECUTION_STATE_LOST\x10\x07*\xa1\x03\n\nExitReason\x12\x1b\n\x17\x45XIT_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45XIT_REASON_EXITED\x10\x01\x12\x18\n\x14\x45XIT_REASON_SIGNALED\x10\x02\x12\x17\n\x13\x45XIT_REASON_TRAPPED\x10\x03\x12\x1d\n\x19\x45XIT_REASON_OUT_OF_MEMORY\x10\x04\x12\x1b\n\x17\x45XIT_REASON_OUT_OF_FUEL\x10\x05\x12\x1e\n\x1a\x45XIT_REASON_STACK_OVERFLOW\x10\x06\x12\x19\n\x15\x45XIT_REASON_TIMED_OUT\x10\x07\x12\x19\n\x15\x45XIT_REASON_CANCELLED\x10\x08\x12\x1f\n\x1b\x45XIT_REASON_SERVER_SHUTDOWN\x10\t\x12\x1b\n\x17\x45XIT_REASON_SERVER_LOST\x10\n\x12\x1e\n\x1a\x45XIT_REASON_OUTPUT_INVALID\x10\x0b\x12\x18\n\x14\x45XIT_REASON_INTERNAL\x10\x0c\x12!\n\x1d\x45XIT_REASON_CONTAINER_STOPPED\x10\r*\x8c\x01\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_TRACE\x10\x01\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x02\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x03\x12\x12\n\x0eLOG_LEVEL_WARN\x10\x04\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63\x61semate/v1/execution.proto\x12\x0b\x63\x61semate.v1\x1a\x18\x63\x61semate/v1/output.proto\x1a\x1a\x63\x61semate/v1/sessions.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x05\n\tExecution\x12\n\n\x02id\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.casemate.v1.ExecutionState\x12(\n\x04tool\x18\x03 \x01(\x0b\x32\x18.casemate.v1.ToolSubjectH\x00\x12.\n\x07process\x18\x04 \x01(\x0b\x32\x1b.casemate.v1.ProcessSubjectH\x00\x12\x11\n\tprincipal\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x32\n\x06labels\x18\x07 \x03(\x0b\x32\".casemate.v1.Execution.LabelsEntry\x12,\n\x06limits\x18\x08 \x01(\x0b\x32\x1c.casemate.v1.ExecutionLimits\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlast_sequence\x18\x0c \x01(\x04\x12\x14\n\x0cstdin_offset\x18\r \x01(\x04\x12,\n\x06result\x18\x0e \x01(\x0b\x32\x1c.casemate.v1.ExecutionResult\x12\x12\n\nsession_id\x18\x0f \x01(\t\x12\x14\n\x0csession_turn\x18\x10 \x01(\x04\x12\x1b\n\x13parent_execution_id\x18\x11 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07subject\"L\n\x0bToolSubject\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0e\n\x06target\x18\x04 \x01(\t\"Q\n\x0eProcessSubject\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x02 \x03(\t\x12\x0b\n\x03tty\x18\x03 \x01(\x08\x12\x0b\n\x03pid\x18\x04 \x01(\x05\"\x80\x02\n\x0f\x45xecutionLimits\x12,\n\twall_time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x16\n\x0etable_elements\x18\x03 \x01(\x04\x12\x13\n\x0bstack_bytes\x18\x04 \x01(\x04\x12\x14\n\x0coutput_bytes\x18\x05 \x01(\x04\x12\x12\n\nhost_calls\x18\x06 \x01(\x04\x12\x0c\n\x04\x66uel\x18\x07 \x01(\x04\x12\x15\n\rscratch_bytes\x18\x08 \x01(\x04\x12\x18\n\x10\x63hild_executions\x18\t \x01(\x04\x12\x13\n\x0b\x63hild_depth\x18\n \x01(\r\"\xd2\x03\n\x0f\x45xecutionResult\x12,\n\x0b\x65xit_reason\x18\x01 \x01(\x0e\x32\x17.casemate.v1.ExitReason\x12\x11\n\texit_code\x18\x02 \x01(\x05\x12\x0e\n\x06signal\x18\x03 \x01(\t\x12\x1f\n\x04trap\x18\x04 \x01(\x0b\x32\x11.casemate.v1.Trap\x12\x0f\n\x07message\x18\x05 \x01(\t\x12*\n\x05usage\x18\x06 \x01(\x0b\x32\x1b.casemate.v1.ExecutionUsage\x12\x37\n\x11output_violations\x18\x07 \x03(\x0b\x32\x1c.casemate.v1.OutputViolation\x12-\n\texception\x18\x08 \x01(\x0b\x32\x1a.casemate.v1.ExceptionInfo\x12(\n\x06stages\x18\t \x03(\x0b\x32\x18.casemate.v1.StageResult\x12&\n\x05\x66iles\x18\n \x03(\x0b\x32\x17.casemate.v1.OutputFile\x12\x16\n\x0eunlisted_files\x18\x0b \x01(\x04\x12>\n\x14session_interruption\x18\x0c \x01(\x0b\x32 .casemate.v1.SessionInterruption\"8\n\x04Trap\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tbacktrace\x18\x03 \x03(\t\"7\n\x0fOutputViolation\x12\x0f\n\x07pointer\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\xdd\x02\n\x0e\x45xecutionUsage\x12-\n\nqueue_time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08run_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11peak_memory_bytes\x18\x03 \x01(\x04\x12\x0c\n\x04\x66uel\x18\x04 \x01(\x04\x12\x12\n\nhost_calls\x18\x05 \x01(\x04\x12\x14\n\x0cstdout_bytes\x18\x06 \x01(\x04\x12\x14\n\x0cstderr_bytes\x18\x07 \x01(\x04\x12\x15\n\rdropped_bytes\x18\x08 \x01(\x04\x12\x11\n\ttruncated\x18\t \x01(\x08\x12\x18\n\x10\x63hild_executions\x18\n \x01(\x04\x12\x15\n\rscratch_bytes\x18\x0b \x01(\x04\x12+\n\x08\x63pu_time\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\"\x86\x05\n\x0e\x45xecutionEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07started\x18\x03 \x01(\x0b\x32\x19.casemate.v1.StartedEventH\x00\x12*\n\x06stdout\x18\x04 \x01(\x0b\x32\x18.casemate.v1.OutputChunkH\x00\x12*\n\x06stderr\x18\x05 \x01(\x0b\x32\x18.casemate.v1.OutputChunkH\x00\x12$\n\x03log\x18\x06 \x01(\x0b\x32\x15.casemate.v1.LogEventH\x00\x12.\n\x08progress\x18\x07 \x01(\x0b\x32\x1a.casemate.v1.ProgressEventH\x00\x12\x30\n\ttruncated\x18\x08 \x01(\x0b\x32\x1b.casemate.v1.TruncatedEventH\x00\x12\x30\n\tkeepalive\x18\t \x01(\x0b\x32\x1b.casemate.v1.KeepaliveEventH\x00\x12.\n\x08\x66inished\x18\n \x01(\x0b\x32\x1a.casemate.v1.FinishedEventH\x00\x12.\n\x0brich_output\x18\x0b \x01(\x0b\x32\x17.casemate.v1.RichOutputH\x00\x12\x31\n\x05\x63hild\x18\x0c \x01(\x0b\x32 .casemate.v1.ChildExecutionEventH\x00\x12\x32\n\nfile_chunk\x18\r \x01(\x0b\x32\x1c.casemate.v1.OutputFileChunkH\x00\x12(\n\x05stage\x18\x0e \x01(\x0b\x32\x17.casemate.v1.StageEventH\x00\x42\x07\n\x05\x65vent\"1\n\x0cStartedEvent\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x05\"+\n\x0bOutputChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"A\n\x08LogEvent\x12$\n\x05level\x18\x01 \x01(\x0e\x32\x15.casemate.v1.LogLevel\x12\x0f\n\x07message\x18\x02 \x01(\t\"i\n\rProgressEvent\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x0f\n\x07\x63urrent\x18\x02 \x01(\x01\x12\r\n\x05total\x18\x03 \x01(\x01\x12\'\n\x06\x64\x65tail\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\"V\n\x0eTruncatedEvent\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rstdout_offset\x18\x02 \x01(\x04\x12\x15\n\rstderr_offset\x18\x03 \x01(\x04\"v\n\x13\x43hildExecutionEvent\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.casemate.v1.ExecutionState\x12\x0f\n\x07message\x18\x04 \x01(\t\"\x10\n\x0eKeepaliveEvent\"i\n\rFinishedEvent\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.casemate.v1.ExecutionState\x12,\n\x06result\x18\x02 \x01(\x0b\x32\x1c.casemate.v1.ExecutionResult\"\x87\x01\n\nToolOutput\x12&\n\x04json\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\x13\n\tjson_text\x18\x02 \x01(\tH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x04 \x01(\x0cH\x00\x12\x11\n\ttruncated\x18\x05 \x01(\x08\x42\t\n\x07\x63ontent*\xfd\x01\n\x0e\x45xecutionState\x12\x1f\n\x1b\x45XECUTION_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45XECUTION_STATE_QUEUED\x10\x01\x12\x1b\n\x17\x45XECUTION_STATE_RUNNING\x10\x02\x12\x1d\n\x19\x45XECUTION_STATE_SUCCEEDED\x10\x03\x12\x1a\n\x16\x45XECUTION_STATE_FAILED\x10\x04\x12\x1d\n\x19\x45XECUTION_STATE_TIMED_OUT\x10\x05\x12\x1d\n\x19\x45XECUTION_STATE_CANCELLED\x10\x06\x12\x18\n\x14\x45XECUTION_STATE_LOST\x10\x07*\xbe\x03\n\nExitReason\x12\x1b\n\x17\x45XIT_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45XIT_REASON_EXITED\x10\x01\x12\x18\n\x14\x45XIT_REASON_SIGNALED\x10\x02\x12\x17\n\x13\x45XIT_REASON_TRAPPED\x10\x03\x12\x1d\n\x19\x45XIT_REASON_OUT_OF_MEMORY\x10\x04\x12\x1b\n\x17\x45XIT_REASON_OUT_OF_FUEL\x10\x05\x12\x1e\n\x1a\x45XIT_REASON_STACK_OVERFLOW\x10\x06\x12\x19\n\x15\x45XIT_REASON_TIMED_OUT\x10\x07\x12\x19\n\x15\x45XIT_REASON_CANCELLED\x10\x08\x12\x1f\n\x1b\x45XIT_REASON_SERVER_SHUTDOWN\x10\t\x12\x1b\n\x17\x45XIT_REASON_SERVER_LOST\x10\n\x12\x1e\n\x1a\x45XIT_REASON_OUTPUT_INVALID\x10\x0b\x12\x18\n\x14\x45XIT_REASON_INTERNAL\x10\x0c\x12!\n\x1d\x45XIT_REASON_CONTAINER_STOPPED\x10\r\x12\x1b\n\x17\x45XIT_REASON_NOT_STARTED\x10\x0e*\x8c\x01\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_TRACE\x10\x01\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x02\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x03\x12\x12\n\x0eLOG_LEVEL_WARN\x10\x04\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,46 +38,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXECUTION_LABELSENTRY']._loaded_options = None
   _globals['_EXECUTION_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_EXECUTIONSTATE']._serialized_start=2781
-  _globals['_EXECUTIONSTATE']._serialized_end=3034
-  _globals['_EXITREASON']._serialized_start=3037
-  _globals['_EXITREASON']._serialized_end=3454
-  _globals['_LOGLEVEL']._serialized_start=3457
-  _globals['_LOGLEVEL']._serialized_end=3597
-  _globals['_EXECUTION']._serialized_start=140
-  _globals['_EXECUTION']._serialized_end=726
-  _globals['_EXECUTION_LABELSENTRY']._serialized_start=670
-  _globals['_EXECUTION_LABELSENTRY']._serialized_end=715
-  _globals['_TOOLSUBJECT']._serialized_start=728
-  _globals['_TOOLSUBJECT']._serialized_end=804
-  _globals['_PROCESSSUBJECT']._serialized_start=806
-  _globals['_PROCESSSUBJECT']._serialized_end=887
-  _globals['_EXECUTIONLIMITS']._serialized_start=890
-  _globals['_EXECUTIONLIMITS']._serialized_end=1076
-  _globals['_EXECUTIONRESULT']._serialized_start=1079
-  _globals['_EXECUTIONRESULT']._serialized_end=1328
-  _globals['_TRAP']._serialized_start=1330
-  _globals['_TRAP']._serialized_end=1386
-  _globals['_OUTPUTVIOLATION']._serialized_start=1388
-  _globals['_OUTPUTVIOLATION']._serialized_end=1443
-  _globals['_EXECUTIONUSAGE']._serialized_start=1446
-  _globals['_EXECUTIONUSAGE']._serialized_end=1701
-  _globals['_EXECUTIONEVENT']._serialized_start=1704
-  _globals['_EXECUTIONEVENT']._serialized_end=2157
-  _globals['_STARTEDEVENT']._serialized_start=2159
-  _globals['_STARTEDEVENT']._serialized_end=2208
-  _globals['_OUTPUTCHUNK']._serialized_start=2210
-  _globals['_OUTPUTCHUNK']._serialized_end=2253
-  _globals['_LOGEVENT']._serialized_start=2255
-  _globals['_LOGEVENT']._serialized_end=2320
-  _globals['_PROGRESSEVENT']._serialized_start=2322
-  _globals['_PROGRESSEVENT']._serialized_end=2427
-  _globals['_TRUNCATEDEVENT']._serialized_start=2429
-  _globals['_TRUNCATEDEVENT']._serialized_end=2515
-  _globals['_KEEPALIVEEVENT']._serialized_start=2517
-  _globals['_KEEPALIVEEVENT']._serialized_end=2533
-  _globals['_FINISHEDEVENT']._serialized_start=2535
-  _globals['_FINISHEDEVENT']._serialized_end=2640
-  _globals['_TOOLOUTPUT']._serialized_start=2643
-  _globals['_TOOLOUTPUT']._serialized_end=2778
+  _globals['_EXECUTIONSTATE']._serialized_start=3600
+  _globals['_EXECUTIONSTATE']._serialized_end=3853
+  _globals['_EXITREASON']._serialized_start=3856
+  _globals['_EXITREASON']._serialized_end=4302
+  _globals['_LOGLEVEL']._serialized_start=4305
+  _globals['_LOGLEVEL']._serialized_end=4445
+  _globals['_EXECUTION']._serialized_start=194
+  _globals['_EXECUTION']._serialized_end=851
+  _globals['_EXECUTION_LABELSENTRY']._serialized_start=795
+  _globals['_EXECUTION_LABELSENTRY']._serialized_end=840
+  _globals['_TOOLSUBJECT']._serialized_start=853
+  _globals['_TOOLSUBJECT']._serialized_end=929
+  _globals['_PROCESSSUBJECT']._serialized_start=931
+  _globals['_PROCESSSUBJECT']._serialized_end=1012
+  _globals['_EXECUTIONLIMITS']._serialized_start=1015
+  _globals['_EXECUTIONLIMITS']._serialized_end=1271
+  _globals['_EXECUTIONRESULT']._serialized_start=1274
+  _globals['_EXECUTIONRESULT']._serialized_end=1740
+  _globals['_TRAP']._serialized_start=1742
+  _globals['_TRAP']._serialized_end=1798
+  _globals['_OUTPUTVIOLATION']._serialized_start=1800
+  _globals['_OUTPUTVIOLATION']._serialized_end=1855
+  _globals['_EXECUTIONUSAGE']._serialized_start=1858
+  _globals['_EXECUTIONUSAGE']._serialized_end=2207
+  _globals['_EXECUTIONEVENT']._serialized_start=2210
+  _globals['_EXECUTIONEVENT']._serialized_end=2856
+  _globals['_STARTEDEVENT']._serialized_start=2858
+  _globals['_STARTEDEVENT']._serialized_end=2907
+  _globals['_OUTPUTCHUNK']._serialized_start=2909
+  _globals['_OUTPUTCHUNK']._serialized_end=2952
+  _globals['_LOGEVENT']._serialized_start=2954
+  _globals['_LOGEVENT']._serialized_end=3019
+  _globals['_PROGRESSEVENT']._serialized_start=3021
+  _globals['_PROGRESSEVENT']._serialized_end=3126
+  _globals['_TRUNCATEDEVENT']._serialized_start=3128
+  _globals['_TRUNCATEDEVENT']._serialized_end=3214
+  _globals['_CHILDEXECUTIONEVENT']._serialized_start=3216
+  _globals['_CHILDEXECUTIONEVENT']._serialized_end=3334
+  _globals['_KEEPALIVEEVENT']._serialized_start=3336
+  _globals['_KEEPALIVEEVENT']._serialized_end=3352
+  _globals['_FINISHEDEVENT']._serialized_start=3354
+  _globals['_FINISHEDEVENT']._serialized_end=3459
+  _globals['_TOOLOUTPUT']._serialized_start=3462
+  _globals['_TOOLOUTPUT']._serialized_end=3597
 # @@protoc_insertion_point(module_scope)

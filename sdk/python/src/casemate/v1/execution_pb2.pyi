@@ -4,6 +4,8 @@ isort:skip_file
 """
 
 import builtins
+from . import output_pb2
+from . import sessions_pb2
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.duration_pb2
@@ -100,6 +102,10 @@ class _ExitReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """A fault of the server while the guest ran; `message` says which."""
     EXIT_REASON_CONTAINER_STOPPED: _ExitReason.ValueType  # 13
     """The container the process ran in stopped or was killed."""
+    EXIT_REASON_NOT_STARTED: _ExitReason.ValueType  # 14
+    """It never began: what it needed was gone or not as expected when its turn came (a closed session, a
+    session at another turn); `message` says what. A call that waits for it gets an error.
+    """
 
 class ExitReason(_ExitReason, metaclass=_ExitReasonEnumTypeWrapper):
     """Why an execution ended, in more detail than its state."""
@@ -132,6 +138,10 @@ EXIT_REASON_INTERNAL: ExitReason.ValueType  # 12
 """A fault of the server while the guest ran; `message` says which."""
 EXIT_REASON_CONTAINER_STOPPED: ExitReason.ValueType  # 13
 """The container the process ran in stopped or was killed."""
+EXIT_REASON_NOT_STARTED: ExitReason.ValueType  # 14
+"""It never began: what it needed was gone or not as expected when its turn came (a closed session, a
+session at another turn); `message` says what. A call that waits for it gets an error.
+"""
 global___ExitReason = ExitReason
 
 class _LogLevel:
@@ -209,6 +219,9 @@ class Execution(google.protobuf.message.Message):
     LAST_SEQUENCE_FIELD_NUMBER: builtins.int
     STDIN_OFFSET_FIELD_NUMBER: builtins.int
     RESULT_FIELD_NUMBER: builtins.int
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    SESSION_TURN_FIELD_NUMBER: builtins.int
+    PARENT_EXECUTION_ID_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Output only. Server-assigned id: a UUID of version 7, so ids sort by creation time."""
     state: global___ExecutionState.ValueType
@@ -221,6 +234,14 @@ class Execution(google.protobuf.message.Message):
     """Output only. Sequence of the newest event in the journal; 0 before the first one."""
     stdin_offset: builtins.int
     """Output only. Bytes of standard input accepted so far: the offset the next WriteStdin must carry."""
+    session_id: builtins.str
+    """Output only. Id of the session it runs in; empty outside sessions."""
+    session_turn: builtins.int
+    """Output only. Which turn of the session it is, from 1; 0 outside sessions and before it begins to run. A
+    run that was cut off is no completed turn: the next one bears the same number.
+    """
+    parent_execution_id: builtins.str
+    """Output only. Id of the execution whose code called this tool; empty for one that a caller started."""
     @property
     def tool(self) -> global___ToolSubject:
         """A tool run."""
@@ -270,9 +291,12 @@ class Execution(google.protobuf.message.Message):
         last_sequence: builtins.int = ...,
         stdin_offset: builtins.int = ...,
         result: global___ExecutionResult | None = ...,
+        session_id: builtins.str = ...,
+        session_turn: builtins.int = ...,
+        parent_execution_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "limits", b"limits", "process", b"process", "result", b"result", "start_time", b"start_time", "subject", b"subject", "tool", b"tool"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "id", b"id", "labels", b"labels", "last_sequence", b"last_sequence", "limits", b"limits", "principal", b"principal", "process", b"process", "request_id", b"request_id", "result", b"result", "start_time", b"start_time", "state", b"state", "stdin_offset", b"stdin_offset", "subject", b"subject", "tool", b"tool"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "id", b"id", "labels", b"labels", "last_sequence", b"last_sequence", "limits", b"limits", "parent_execution_id", b"parent_execution_id", "principal", b"principal", "process", b"process", "request_id", b"request_id", "result", b"result", "session_id", b"session_id", "session_turn", b"session_turn", "start_time", b"start_time", "state", b"state", "stdin_offset", b"stdin_offset", "subject", b"subject", "tool", b"tool"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["subject", b"subject"]) -> typing.Literal["tool", "process"] | None: ...
 
 global___Execution = Execution
@@ -355,6 +379,9 @@ class ExecutionLimits(google.protobuf.message.Message):
     OUTPUT_BYTES_FIELD_NUMBER: builtins.int
     HOST_CALLS_FIELD_NUMBER: builtins.int
     FUEL_FIELD_NUMBER: builtins.int
+    SCRATCH_BYTES_FIELD_NUMBER: builtins.int
+    CHILD_EXECUTIONS_FIELD_NUMBER: builtins.int
+    CHILD_DEPTH_FIELD_NUMBER: builtins.int
     memory_bytes: builtins.int
     """Linear memory, or memory of the process tree, in bytes."""
     table_elements: builtins.int
@@ -362,13 +389,24 @@ class ExecutionLimits(google.protobuf.message.Message):
     stack_bytes: builtins.int
     """WASM stack in bytes; the server rounds it up to the next stack size it offers."""
     output_bytes: builtins.int
-    """Output (standard output, standard error and log events together) kept for replay, in bytes. What
+    """Output (standard output, standard error, log events and rich outputs together) kept for replay, in bytes. What
     exceeds it is dropped from the middle and reported by `truncated` events; the run goes on.
     """
     host_calls: builtins.int
     """Calls from the guest to the host interface (`host_call`)."""
     fuel: builtins.int
     """Deterministic budget in units of WASM fuel (about one per instruction); 0 means not metered."""
+    scratch_bytes: builtins.int
+    """Files in the scratch directory of a WASM isolate, in bytes; also what the contents of the files it leaves
+    can take in its journal. Does not apply to tools without a scratch directory, nor in sessions, which have
+    a limit of their own. In containers it bounds only the contents that are kept.
+    """
+    child_executions: builtins.int
+    """Calls of other tools by the run's code, calls by those included. Applies where code can call tools
+    (`python`, `javascript`). A child runs within what is left of its parent's `wall_time`.
+    """
+    child_depth: builtins.int
+    """How deep such calls may nest: 1 lets the code call tools, which then cannot call any."""
     @property
     def wall_time(self) -> google.protobuf.duration_pb2.Duration:
         """Wall-clock time from the start of the guest to its forced end. Always in force."""
@@ -383,9 +421,12 @@ class ExecutionLimits(google.protobuf.message.Message):
         output_bytes: builtins.int = ...,
         host_calls: builtins.int = ...,
         fuel: builtins.int = ...,
+        scratch_bytes: builtins.int = ...,
+        child_executions: builtins.int = ...,
+        child_depth: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["wall_time", b"wall_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["fuel", b"fuel", "host_calls", b"host_calls", "memory_bytes", b"memory_bytes", "output_bytes", b"output_bytes", "stack_bytes", b"stack_bytes", "table_elements", b"table_elements", "wall_time", b"wall_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["child_depth", b"child_depth", "child_executions", b"child_executions", "fuel", b"fuel", "host_calls", b"host_calls", "memory_bytes", b"memory_bytes", "output_bytes", b"output_bytes", "scratch_bytes", b"scratch_bytes", "stack_bytes", b"stack_bytes", "table_elements", b"table_elements", "wall_time", b"wall_time"]) -> None: ...
 
 global___ExecutionLimits = ExecutionLimits
 
@@ -402,6 +443,11 @@ class ExecutionResult(google.protobuf.message.Message):
     MESSAGE_FIELD_NUMBER: builtins.int
     USAGE_FIELD_NUMBER: builtins.int
     OUTPUT_VIOLATIONS_FIELD_NUMBER: builtins.int
+    EXCEPTION_FIELD_NUMBER: builtins.int
+    STAGES_FIELD_NUMBER: builtins.int
+    FILES_FIELD_NUMBER: builtins.int
+    UNLISTED_FILES_FIELD_NUMBER: builtins.int
+    SESSION_INTERRUPTION_FIELD_NUMBER: builtins.int
     exit_reason: global___ExitReason.ValueType
     """Why it ended."""
     exit_code: builtins.int
@@ -409,7 +455,11 @@ class ExecutionResult(google.protobuf.message.Message):
     signal: builtins.str
     """Name of the signal, for example "SIGKILL"; set when `exit_reason` is SIGNALED."""
     message: builtins.str
-    """One sentence for people on what happened and what to do; empty for a plain success."""
+    """One sentence for people on what happened and what to do; empty for a plain success, and often where
+    `exception` says it all.
+    """
+    unlisted_files: builtins.int
+    """Files beyond those listed in `files`."""
     @property
     def trap(self) -> global___Trap:
         """The trap; set when the WASM guest trapped."""
@@ -422,6 +472,30 @@ class ExecutionResult(google.protobuf.message.Message):
     def output_violations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___OutputViolation]:
         """What was wrong with the output, when `exit_reason` is OUTPUT_INVALID."""
 
+    @property
+    def exception(self) -> output_pb2.ExceptionInfo:
+        """The exception that ended the program; unset when none did. Interpreters fill it, with an
+        `exit_reason` of EXITED.
+        """
+
+    @property
+    def stages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[output_pb2.StageResult]:
+        """The stages of the run, in order, the last one being where it ended; none for a run without stages. The
+        tool `code` fills it, for languages that are compiled.
+        """
+
+    @property
+    def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[output_pb2.OutputFile]:
+        """The files that the run made or changed, by path, without their contents. Interpreters and tools in
+        containers fill it.
+        """
+
+    @property
+    def session_interruption(self) -> sessions_pb2.SessionInterruption:
+        """Set when the session's live state was lost with this run (by a timeout, a trap, a cancel, a crash):
+        where the session goes on. Unset when it was not, and when the session closed instead.
+        """
+
     def __init__(
         self,
         *,
@@ -432,9 +506,14 @@ class ExecutionResult(google.protobuf.message.Message):
         message: builtins.str = ...,
         usage: global___ExecutionUsage | None = ...,
         output_violations: collections.abc.Iterable[global___OutputViolation] | None = ...,
+        exception: output_pb2.ExceptionInfo | None = ...,
+        stages: collections.abc.Iterable[output_pb2.StageResult] | None = ...,
+        files: collections.abc.Iterable[output_pb2.OutputFile] | None = ...,
+        unlisted_files: builtins.int = ...,
+        session_interruption: sessions_pb2.SessionInterruption | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["trap", b"trap", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["exit_code", b"exit_code", "exit_reason", b"exit_reason", "message", b"message", "output_violations", b"output_violations", "signal", b"signal", "trap", b"trap", "usage", b"usage"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["exception", b"exception", "session_interruption", b"session_interruption", "trap", b"trap", "usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["exception", b"exception", "exit_code", b"exit_code", "exit_reason", b"exit_reason", "files", b"files", "message", b"message", "output_violations", b"output_violations", "session_interruption", b"session_interruption", "signal", b"signal", "stages", b"stages", "trap", b"trap", "unlisted_files", b"unlisted_files", "usage", b"usage"]) -> None: ...
 
 global___ExecutionResult = ExecutionResult
 
@@ -503,6 +582,9 @@ class ExecutionUsage(google.protobuf.message.Message):
     STDERR_BYTES_FIELD_NUMBER: builtins.int
     DROPPED_BYTES_FIELD_NUMBER: builtins.int
     TRUNCATED_FIELD_NUMBER: builtins.int
+    CHILD_EXECUTIONS_FIELD_NUMBER: builtins.int
+    SCRATCH_BYTES_FIELD_NUMBER: builtins.int
+    CPU_TIME_FIELD_NUMBER: builtins.int
     peak_memory_bytes: builtins.int
     """Highest size of linear memory, or of the process tree's memory, in bytes."""
     fuel: builtins.int
@@ -517,6 +599,10 @@ class ExecutionUsage(google.protobuf.message.Message):
     """Bytes of output and logs that were not kept for replay."""
     truncated: builtins.bool
     """Whether any output was dropped."""
+    child_executions: builtins.int
+    """Calls of other tools made by its code, refused ones included; their own usage is not part of this one."""
+    scratch_bytes: builtins.int
+    """Highest size of the scratch directory in bytes; 0 for tools without one, and in containers."""
     @property
     def queue_time(self) -> google.protobuf.duration_pb2.Duration:
         """Time from acceptance to the start of the guest."""
@@ -524,6 +610,10 @@ class ExecutionUsage(google.protobuf.message.Message):
     @property
     def run_time(self) -> google.protobuf.duration_pb2.Duration:
         """Time from the start of the guest to its end."""
+
+    @property
+    def cpu_time(self) -> google.protobuf.duration_pb2.Duration:
+        """Processor time of all its processes; unset for WASM, whose time is not told apart from the server's."""
 
     def __init__(
         self,
@@ -537,9 +627,12 @@ class ExecutionUsage(google.protobuf.message.Message):
         stderr_bytes: builtins.int = ...,
         dropped_bytes: builtins.int = ...,
         truncated: builtins.bool = ...,
+        child_executions: builtins.int = ...,
+        scratch_bytes: builtins.int = ...,
+        cpu_time: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["queue_time", b"queue_time", "run_time", b"run_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["dropped_bytes", b"dropped_bytes", "fuel", b"fuel", "host_calls", b"host_calls", "peak_memory_bytes", b"peak_memory_bytes", "queue_time", b"queue_time", "run_time", b"run_time", "stderr_bytes", b"stderr_bytes", "stdout_bytes", b"stdout_bytes", "truncated", b"truncated"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["cpu_time", b"cpu_time", "queue_time", b"queue_time", "run_time", b"run_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["child_executions", b"child_executions", "cpu_time", b"cpu_time", "dropped_bytes", b"dropped_bytes", "fuel", b"fuel", "host_calls", b"host_calls", "peak_memory_bytes", b"peak_memory_bytes", "queue_time", b"queue_time", "run_time", b"run_time", "scratch_bytes", b"scratch_bytes", "stderr_bytes", b"stderr_bytes", "stdout_bytes", b"stdout_bytes", "truncated", b"truncated"]) -> None: ...
 
 global___ExecutionUsage = ExecutionUsage
 
@@ -564,6 +657,10 @@ class ExecutionEvent(google.protobuf.message.Message):
     TRUNCATED_FIELD_NUMBER: builtins.int
     KEEPALIVE_FIELD_NUMBER: builtins.int
     FINISHED_FIELD_NUMBER: builtins.int
+    RICH_OUTPUT_FIELD_NUMBER: builtins.int
+    CHILD_FIELD_NUMBER: builtins.int
+    FILE_CHUNK_FIELD_NUMBER: builtins.int
+    STAGE_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """Position in the journal. A `keepalive` repeats the sequence of the last event delivered."""
     @property
@@ -602,6 +699,24 @@ class ExecutionEvent(google.protobuf.message.Message):
     def finished(self) -> global___FinishedEvent:
         """The end. Always the last event."""
 
+    @property
+    def rich_output(self) -> output_pb2.RichOutput:
+        """A value or something displayed, at the moment it was produced. From interpreters."""
+
+    @property
+    def child(self) -> global___ChildExecutionEvent:
+        """The run's code called another tool, or such a call ended. From interpreters."""
+
+    @property
+    def file_chunk(self) -> output_pb2.OutputFileChunk:
+        """A piece of a file that the run left; after all output, before `finished`. From interpreters, and from
+        tools in containers where the call asked for contents.
+        """
+
+    @property
+    def stage(self) -> output_pb2.StageEvent:
+        """A stage begins. From the tool `code`, for languages that are compiled."""
+
     def __init__(
         self,
         *,
@@ -615,10 +730,14 @@ class ExecutionEvent(google.protobuf.message.Message):
         truncated: global___TruncatedEvent | None = ...,
         keepalive: global___KeepaliveEvent | None = ...,
         finished: global___FinishedEvent | None = ...,
+        rich_output: output_pb2.RichOutput | None = ...,
+        child: global___ChildExecutionEvent | None = ...,
+        file_chunk: output_pb2.OutputFileChunk | None = ...,
+        stage: output_pb2.StageEvent | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["event", b"event", "finished", b"finished", "keepalive", b"keepalive", "log", b"log", "progress", b"progress", "started", b"started", "stderr", b"stderr", "stdout", b"stdout", "time", b"time", "truncated", b"truncated"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["event", b"event", "finished", b"finished", "keepalive", b"keepalive", "log", b"log", "progress", b"progress", "sequence", b"sequence", "started", b"started", "stderr", b"stderr", "stdout", b"stdout", "time", b"time", "truncated", b"truncated"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["started", "stdout", "stderr", "log", "progress", "truncated", "keepalive", "finished"] | None: ...
+    def HasField(self, field_name: typing.Literal["child", b"child", "event", b"event", "file_chunk", b"file_chunk", "finished", b"finished", "keepalive", b"keepalive", "log", b"log", "progress", b"progress", "rich_output", b"rich_output", "stage", b"stage", "started", b"started", "stderr", b"stderr", "stdout", b"stdout", "time", b"time", "truncated", b"truncated"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["child", b"child", "event", b"event", "file_chunk", b"file_chunk", "finished", b"finished", "keepalive", b"keepalive", "log", b"log", "progress", b"progress", "rich_output", b"rich_output", "sequence", b"sequence", "stage", b"stage", "started", b"started", "stderr", b"stderr", "stdout", b"stdout", "time", b"time", "truncated", b"truncated"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["started", "stdout", "stderr", "log", "progress", "truncated", "keepalive", "finished", "rich_output", "child", "file_chunk", "stage"] | None: ...
 
 global___ExecutionEvent = ExecutionEvent
 
@@ -750,6 +869,40 @@ class TruncatedEvent(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["first_sequence", b"first_sequence", "stderr_offset", b"stderr_offset", "stdout_offset", b"stdout_offset"]) -> None: ...
 
 global___TruncatedEvent = TruncatedEvent
+
+@typing.final
+class ChildExecutionEvent(google.protobuf.message.Message):
+    """The run's code called another tool, or such a call ended: two events for each call that was let through,
+    one for a call that was refused. The child has a journal of its own.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: builtins.int
+    TOOL_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    execution_id: builtins.str
+    """Id of the child's execution; empty for a call that was refused."""
+    tool: builtins.str
+    """Name of the tool."""
+    state: global___ExecutionState.ValueType
+    """The child's state: RUNNING or QUEUED when it was called, a final one when it ended. UNSPECIFIED for a
+    call that was refused.
+    """
+    message: builtins.str
+    """Why it failed or was refused; empty otherwise."""
+    def __init__(
+        self,
+        *,
+        execution_id: builtins.str = ...,
+        tool: builtins.str = ...,
+        state: global___ExecutionState.ValueType = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["execution_id", b"execution_id", "message", b"message", "state", b"state", "tool", b"tool"]) -> None: ...
+
+global___ChildExecutionEvent = ChildExecutionEvent
 
 @typing.final
 class KeepaliveEvent(google.protobuf.message.Message):

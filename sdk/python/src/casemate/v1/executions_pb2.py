@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63\x61semate/v1/executions.proto\x12\x0b\x63\x61semate.v1\x1a\x1b\x63\x61semate/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\x13GetExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\"A\n\x14GetExecutionResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.casemate.v1.Execution\"l\n\x15ListExecutionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12,\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1c.casemate.v1.ExecutionFilter\"\xb2\x02\n\x0f\x45xecutionFilter\x12+\n\x06states\x18\x01 \x03(\x0e\x32\x1b.casemate.v1.ExecutionState\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x03 \x01(\t\x12\x31\n\rcreated_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x06labels\x18\x06 \x03(\x0b\x32(.casemate.v1.ExecutionFilter.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"]\n\x16ListExecutionsResponse\x12*\n\nexecutions\x18\x01 \x03(\x0b\x32\x16.casemate.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"{\n\x15WatchExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x04\x12\x35\n\x12keepalive_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"D\n\x16WatchExecutionResponse\x12*\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.casemate.v1.ExecutionEvent\"X\n\x14WaitExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"P\n\x15WaitExecutionResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.casemate.v1.Execution\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08\"T\n\x11WriteStdinRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0b\n\x03\x65of\x18\x04 \x01(\x08\"$\n\x12WriteStdinResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\"R\n\x16SignalExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0e\n\x06signal\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x19\n\x17SignalExecutionResponse\"L\n\x15ResizeTerminalRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\r\x12\x0c\n\x04rows\x18\x03 \x01(\r\"\x18\n\x16ResizeTerminalResponse\"R\n\x16\x43\x61ncelExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"D\n\x17\x43\x61ncelExecutionResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.casemate.v1.Execution2\xd7\x05\n\nExecutions\x12S\n\x0cGetExecution\x12 .casemate.v1.GetExecutionRequest\x1a!.casemate.v1.GetExecutionResponse\x12Y\n\x0eListExecutions\x12\".casemate.v1.ListExecutionsRequest\x1a#.casemate.v1.ListExecutionsResponse\x12[\n\x0eWatchExecution\x12\".casemate.v1.WatchExecutionRequest\x1a#.casemate.v1.WatchExecutionResponse0\x01\x12V\n\rWaitExecution\x12!.casemate.v1.WaitExecutionRequest\x1a\".casemate.v1.WaitExecutionResponse\x12M\n\nWriteStdin\x12\x1e.casemate.v1.WriteStdinRequest\x1a\x1f.casemate.v1.WriteStdinResponse\x12\\\n\x0fSignalExecution\x12#.casemate.v1.SignalExecutionRequest\x1a$.casemate.v1.SignalExecutionResponse\x12Y\n\x0eResizeTerminal\x12\".casemate.v1.ResizeTerminalRequest\x1a#.casemate.v1.ResizeTerminalResponse\x12\\\n\x0f\x43\x61ncelExecution\x12#.casemate.v1.CancelExecutionRequest\x1a$.casemate.v1.CancelExecutionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63\x61semate/v1/executions.proto\x12\x0b\x63\x61semate.v1\x1a\x1b\x63\x61semate/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\x13GetExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\"A\n\x14GetExecutionResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.casemate.v1.Execution\"l\n\x15ListExecutionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12,\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1c.casemate.v1.ExecutionFilter\"\xe3\x02\n\x0f\x45xecutionFilter\x12+\n\x06states\x18\x01 \x03(\x0e\x32\x1b.casemate.v1.ExecutionState\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x03 \x01(\t\x12\x31\n\rcreated_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x06labels\x18\x06 \x03(\x0b\x32(.casemate.v1.ExecutionFilter.LabelsEntry\x12\x12\n\nsession_id\x18\x07 \x01(\t\x12\x1b\n\x13parent_execution_id\x18\x08 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"]\n\x16ListExecutionsResponse\x12*\n\nexecutions\x18\x01 \x03(\x0b\x32\x16.casemate.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"{\n\x15WatchExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x04\x12\x35\n\x12keepalive_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"D\n\x16WatchExecutionResponse\x12*\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.casemate.v1.ExecutionEvent\"X\n\x14WaitExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"P\n\x15WaitExecutionResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.casemate.v1.Execution\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08\"T\n\x11WriteStdinRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0b\n\x03\x65of\x18\x04 \x01(\x08\"$\n\x12WriteStdinResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\"R\n\x16SignalExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0e\n\x06signal\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x19\n\x17SignalExecutionResponse\"L\n\x15ResizeTerminalRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\r\x12\x0c\n\x04rows\x18\x03 \x01(\r\"\x18\n\x16ResizeTerminalResponse\"R\n\x16\x43\x61ncelExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"D\n\x17\x43\x61ncelExecutionResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.casemate.v1.Execution2\xd7\x05\n\nExecutions\x12S\n\x0cGetExecution\x12 .casemate.v1.GetExecutionRequest\x1a!.casemate.v1.GetExecutionResponse\x12Y\n\x0eListExecutions\x12\".casemate.v1.ListExecutionsRequest\x1a#.casemate.v1.ListExecutionsResponse\x12[\n\x0eWatchExecution\x12\".casemate.v1.WatchExecutionRequest\x1a#.casemate.v1.WatchExecutionResponse0\x01\x12V\n\rWaitExecution\x12!.casemate.v1.WaitExecutionRequest\x1a\".casemate.v1.WaitExecutionResponse\x12M\n\nWriteStdin\x12\x1e.casemate.v1.WriteStdinRequest\x1a\x1f.casemate.v1.WriteStdinResponse\x12\\\n\x0fSignalExecution\x12#.casemate.v1.SignalExecutionRequest\x1a$.casemate.v1.SignalExecutionResponse\x12Y\n\x0eResizeTerminal\x12\".casemate.v1.ResizeTerminalRequest\x1a#.casemate.v1.ResizeTerminalResponse\x12\\\n\x0f\x43\x61ncelExecution\x12#.casemate.v1.CancelExecutionRequest\x1a$.casemate.v1.CancelExecutionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,35 +43,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTEXECUTIONSREQUEST']._serialized_start=251
   _globals['_LISTEXECUTIONSREQUEST']._serialized_end=359
   _globals['_EXECUTIONFILTER']._serialized_start=362
-  _globals['_EXECUTIONFILTER']._serialized_end=668
-  _globals['_EXECUTIONFILTER_LABELSENTRY']._serialized_start=623
-  _globals['_EXECUTIONFILTER_LABELSENTRY']._serialized_end=668
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=670
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=763
-  _globals['_WATCHEXECUTIONREQUEST']._serialized_start=765
-  _globals['_WATCHEXECUTIONREQUEST']._serialized_end=888
-  _globals['_WATCHEXECUTIONRESPONSE']._serialized_start=890
-  _globals['_WATCHEXECUTIONRESPONSE']._serialized_end=958
-  _globals['_WAITEXECUTIONREQUEST']._serialized_start=960
-  _globals['_WAITEXECUTIONREQUEST']._serialized_end=1048
-  _globals['_WAITEXECUTIONRESPONSE']._serialized_start=1050
-  _globals['_WAITEXECUTIONRESPONSE']._serialized_end=1130
-  _globals['_WRITESTDINREQUEST']._serialized_start=1132
-  _globals['_WRITESTDINREQUEST']._serialized_end=1216
-  _globals['_WRITESTDINRESPONSE']._serialized_start=1218
-  _globals['_WRITESTDINRESPONSE']._serialized_end=1254
-  _globals['_SIGNALEXECUTIONREQUEST']._serialized_start=1256
-  _globals['_SIGNALEXECUTIONREQUEST']._serialized_end=1338
-  _globals['_SIGNALEXECUTIONRESPONSE']._serialized_start=1340
-  _globals['_SIGNALEXECUTIONRESPONSE']._serialized_end=1365
-  _globals['_RESIZETERMINALREQUEST']._serialized_start=1367
-  _globals['_RESIZETERMINALREQUEST']._serialized_end=1443
-  _globals['_RESIZETERMINALRESPONSE']._serialized_start=1445
-  _globals['_RESIZETERMINALRESPONSE']._serialized_end=1469
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=1471
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=1553
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=1555
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=1623
-  _globals['_EXECUTIONS']._serialized_start=1626
-  _globals['_EXECUTIONS']._serialized_end=2353
+  _globals['_EXECUTIONFILTER']._serialized_end=717
+  _globals['_EXECUTIONFILTER_LABELSENTRY']._serialized_start=672
+  _globals['_EXECUTIONFILTER_LABELSENTRY']._serialized_end=717
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=719
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=812
+  _globals['_WATCHEXECUTIONREQUEST']._serialized_start=814
+  _globals['_WATCHEXECUTIONREQUEST']._serialized_end=937
+  _globals['_WATCHEXECUTIONRESPONSE']._serialized_start=939
+  _globals['_WATCHEXECUTIONRESPONSE']._serialized_end=1007
+  _globals['_WAITEXECUTIONREQUEST']._serialized_start=1009
+  _globals['_WAITEXECUTIONREQUEST']._serialized_end=1097
+  _globals['_WAITEXECUTIONRESPONSE']._serialized_start=1099
+  _globals['_WAITEXECUTIONRESPONSE']._serialized_end=1179
+  _globals['_WRITESTDINREQUEST']._serialized_start=1181
+  _globals['_WRITESTDINREQUEST']._serialized_end=1265
+  _globals['_WRITESTDINRESPONSE']._serialized_start=1267
+  _globals['_WRITESTDINRESPONSE']._serialized_end=1303
+  _globals['_SIGNALEXECUTIONREQUEST']._serialized_start=1305
+  _globals['_SIGNALEXECUTIONREQUEST']._serialized_end=1387
+  _globals['_SIGNALEXECUTIONRESPONSE']._serialized_start=1389
+  _globals['_SIGNALEXECUTIONRESPONSE']._serialized_end=1414
+  _globals['_RESIZETERMINALREQUEST']._serialized_start=1416
+  _globals['_RESIZETERMINALREQUEST']._serialized_end=1492
+  _globals['_RESIZETERMINALRESPONSE']._serialized_start=1494
+  _globals['_RESIZETERMINALRESPONSE']._serialized_end=1518
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=1520
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=1602
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=1604
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=1672
+  _globals['_EXECUTIONS']._serialized_start=1675
+  _globals['_EXECUTIONS']._serialized_end=2402
 # @@protoc_insertion_point(module_scope)

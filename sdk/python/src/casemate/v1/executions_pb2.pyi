@@ -111,10 +111,16 @@ class ExecutionFilter(google.protobuf.message.Message):
     CREATED_AFTER_FIELD_NUMBER: builtins.int
     CREATED_BEFORE_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    PARENT_EXECUTION_ID_FIELD_NUMBER: builtins.int
     tool: builtins.str
     """Runs of this tool."""
     container_id: builtins.str
     """Processes in this container."""
+    session_id: builtins.str
+    """Runs in this session, by id."""
+    parent_execution_id: builtins.str
+    """Runs that the code of this execution started, by id."""
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[execution_pb2.ExecutionState.ValueType]:
         """Any of these states."""
@@ -140,9 +146,11 @@ class ExecutionFilter(google.protobuf.message.Message):
         created_after: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         created_before: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        session_id: builtins.str = ...,
+        parent_execution_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["created_after", b"created_after", "created_before", b"created_before"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["container_id", b"container_id", "created_after", b"created_after", "created_before", b"created_before", "labels", b"labels", "states", b"states", "tool", b"tool"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["container_id", b"container_id", "created_after", b"created_after", "created_before", b"created_before", "labels", b"labels", "parent_execution_id", b"parent_execution_id", "session_id", b"session_id", "states", b"states", "tool", b"tool"]) -> None: ...
 
 global___ExecutionFilter = ExecutionFilter
 
@@ -283,8 +291,9 @@ class WriteStdinRequest(google.protobuf.message.Message):
     execution_id: builtins.str
     """Id of the execution. Required."""
     offset: builtins.int
-    """Offset of the first byte of `data` among all bytes written by WriteStdin: `Execution.stdin_offset`
-    for new data. What lies before the accepted offset is taken as a repetition and skipped.
+    """Offset of the first byte of `data` among all bytes that callers gave for standard input, those of
+    ProcessSpec.stdin and ToolCall.stdin included, a tool's parameters not: `Execution.stdin_offset` for
+    new data. What lies before the accepted offset is taken as a repetition and skipped.
     """
     data: builtins.bytes
     """The bytes; at most 1 MiB."""

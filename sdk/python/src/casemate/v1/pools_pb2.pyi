@@ -10,11 +10,58 @@ import google.protobuf.descriptor
 import google.protobuf.duration_pb2
 import google.protobuf.field_mask_pb2
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _PoolState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PoolStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_PoolState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    POOL_STATE_UNSPECIFIED: _PoolState.ValueType  # 0
+    """Not set."""
+    POOL_STATE_FILLING: _PoolState.ValueType  # 1
+    """It has fewer idle containers than it should and is making more."""
+    POOL_STATE_READY: _PoolState.ValueType  # 2
+    """It has as many idle containers as it should, or as `max_size` lets it."""
+    POOL_STATE_DEGRADED: _PoolState.ValueType  # 3
+    """Containers cannot be made, or do not become healthy; it tries again with growing delays. Idle ones are
+    still handed out. `problem` says why.
+    """
+    POOL_STATE_DELETING: _PoolState.ValueType  # 4
+    """It is being deleted: its containers are being destroyed."""
+    POOL_STATE_UNREACHABLE: _PoolState.ValueType  # 5
+    """The container backend does not answer. Changes by itself once the backend is back."""
+
+class PoolState(_PoolState, metaclass=_PoolStateEnumTypeWrapper):
+    """Where a pool stands."""
+
+POOL_STATE_UNSPECIFIED: PoolState.ValueType  # 0
+"""Not set."""
+POOL_STATE_FILLING: PoolState.ValueType  # 1
+"""It has fewer idle containers than it should and is making more."""
+POOL_STATE_READY: PoolState.ValueType  # 2
+"""It has as many idle containers as it should, or as `max_size` lets it."""
+POOL_STATE_DEGRADED: PoolState.ValueType  # 3
+"""Containers cannot be made, or do not become healthy; it tries again with growing delays. Idle ones are
+still handed out. `problem` says why.
+"""
+POOL_STATE_DELETING: PoolState.ValueType  # 4
+"""It is being deleted: its containers are being destroyed."""
+POOL_STATE_UNREACHABLE: PoolState.ValueType  # 5
+"""The container backend does not answer. Changes by itself once the backend is back."""
+global___PoolState = PoolState
 
 @typing.final
 class Pool(google.protobuf.message.Message):
@@ -39,46 +86,67 @@ class Pool(google.protobuf.message.Message):
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
     NAME_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
     CONTAINER_FIELD_NUMBER: builtins.int
     TARGET_SIZE_FIELD_NUMBER: builtins.int
     MAX_SIZE_FIELD_NUMBER: builtins.int
     MAX_WAITING_FIELD_NUMBER: builtins.int
     MAX_LEASE_TIME_FIELD_NUMBER: builtins.int
     MAX_IDLE_AGE_FIELD_NUMBER: builtins.int
-    HEALTH_INTERVAL_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
-    STATS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
     PROBLEM_FIELD_NUMBER: builtins.int
+    STATS_FIELD_NUMBER: builtins.int
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
+    UPDATE_TIME_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """Name, unique on the server: as a tool's name."""
+    """Name, unique on the server and never changed: 1 to 63 of a-z, 0-9, "_" and "-", beginning with a letter.
+    Required.
+    """
+    description: builtins.str
+    """What it is for; at most 4 KiB."""
     target_size: builtins.int
-    """Idle containers to keep ready, 0 to 1,000."""
+    """Idle containers to keep ready, 0 to 1,000. With 0, each lease makes its container."""
     max_size: builtins.int
-    """Containers at most, leased ones included; 0 means the server's bound."""
+    """Containers at most, leased ones and those being made included, up to 10,000; 0 means the server's bound.
+    Not below `target_size`.
+    """
     max_waiting: builtins.int
-    """Callers that may wait for a container; 0 means the server's bound."""
+    """Callers that may wait in line, up to 10,000; unset means the server's bound, 0 that none may."""
+    state: global___PoolState.ValueType
+    """Output only. Where it stands."""
     problem: builtins.str
-    """Output only. Why it cannot be filled; empty when there is nothing to tell."""
+    """Output only. Why it is not READY, for people, and what to do; empty when there is nothing to tell."""
+    principal: builtins.str
+    """Output only. Name of the principal that made and so owns it."""
+    request_id: builtins.str
+    """Output only. The request_id of the call that made it; empty when the caller gave none."""
+    etag: builtins.str
+    """Changes with every UpdatePool and stays when only its state or figures change. Set in UpdatePool, it
+    must be the present one; ignored by CreatePool.
+    """
     @property
     def container(self) -> container_pb2.ContainerSpec:
-        """What its containers are."""
+        """What its containers are. Required. One with a `health_check` is idle only once it was found healthy, and
+        replaced when it is found unhealthy; the server checks in any case that it runs and answers.
+        `workspace.name`, `time_to_live`, `idle_timeout`, mounts that can be written and published host ports
+        other than 0 are refused: nothing may pass from one borrower to the next.
+        """
 
     @property
     def max_lease_time(self) -> google.protobuf.duration_pb2.Duration:
-        """Longest lease; unset means 1 hour. A lease that is not released ends then."""
+        """Longest lease; unset means 1 hour. A lease that is not released ends then. At least 1 s, at most 24 hours."""
 
     @property
     def max_idle_age(self) -> google.protobuf.duration_pb2.Duration:
-        """Age at which an idle container is replaced; unset means 1 hour."""
-
-    @property
-    def health_interval(self) -> google.protobuf.duration_pb2.Duration:
-        """Time between health checks of idle containers; unset means 10 s."""
+        """Age at which an idle container is replaced; unset means 1 hour. At least 10 s."""
 
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
-        """Labels; usable in list filters."""
+        """Labels: bounds as in ContainerSpec.labels. Its containers carry them too; usable in list filters."""
 
     @property
     def stats(self) -> global___PoolStats:
@@ -88,58 +156,94 @@ class Pool(google.protobuf.message.Message):
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """Output only. When it was made."""
 
+    @property
+    def update_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Output only. When a caller last changed it."""
+
     def __init__(
         self,
         *,
         name: builtins.str = ...,
+        description: builtins.str = ...,
         container: container_pb2.ContainerSpec | None = ...,
         target_size: builtins.int = ...,
         max_size: builtins.int = ...,
-        max_waiting: builtins.int = ...,
+        max_waiting: builtins.int | None = ...,
         max_lease_time: google.protobuf.duration_pb2.Duration | None = ...,
         max_idle_age: google.protobuf.duration_pb2.Duration | None = ...,
-        health_interval: google.protobuf.duration_pb2.Duration | None = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
-        stats: global___PoolStats | None = ...,
+        state: global___PoolState.ValueType = ...,
         problem: builtins.str = ...,
+        stats: global___PoolStats | None = ...,
+        principal: builtins.str = ...,
+        request_id: builtins.str = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        etag: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["container", b"container", "create_time", b"create_time", "health_interval", b"health_interval", "max_idle_age", b"max_idle_age", "max_lease_time", b"max_lease_time", "stats", b"stats"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["container", b"container", "create_time", b"create_time", "health_interval", b"health_interval", "labels", b"labels", "max_idle_age", b"max_idle_age", "max_lease_time", b"max_lease_time", "max_size", b"max_size", "max_waiting", b"max_waiting", "name", b"name", "problem", b"problem", "stats", b"stats", "target_size", b"target_size"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_waiting", b"_max_waiting", "container", b"container", "create_time", b"create_time", "max_idle_age", b"max_idle_age", "max_lease_time", b"max_lease_time", "max_waiting", b"max_waiting", "stats", b"stats", "update_time", b"update_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_waiting", b"_max_waiting", "container", b"container", "create_time", b"create_time", "description", b"description", "etag", b"etag", "labels", b"labels", "max_idle_age", b"max_idle_age", "max_lease_time", b"max_lease_time", "max_size", b"max_size", "max_waiting", b"max_waiting", "name", b"name", "principal", b"principal", "problem", b"problem", "request_id", b"request_id", "state", b"state", "stats", b"stats", "target_size", b"target_size", "update_time", b"update_time"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_max_waiting", b"_max_waiting"]) -> typing.Literal["max_waiting"] | None: ...
 
 global___Pool = Pool
 
 @typing.final
 class PoolStats(google.protobuf.message.Message):
-    """Figures of a pool."""
+    """Figures of a pool. Totals count since the pool was made, across restarts of the server."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     IDLE_FIELD_NUMBER: builtins.int
     STARTING_FIELD_NUMBER: builtins.int
     LEASED_FIELD_NUMBER: builtins.int
+    STOPPING_FIELD_NUMBER: builtins.int
     WAITING_FIELD_NUMBER: builtins.int
     TOTAL_LEASES_FIELD_NUMBER: builtins.int
+    TOTAL_EXPIRED_LEASES_FIELD_NUMBER: builtins.int
+    TOTAL_BROKEN_LEASES_FIELD_NUMBER: builtins.int
+    TOTAL_CREATED_FIELD_NUMBER: builtins.int
+    TOTAL_FAILED_FIELD_NUMBER: builtins.int
     TOTAL_UNHEALTHY_FIELD_NUMBER: builtins.int
+    TOTAL_AGED_FIELD_NUMBER: builtins.int
     TOTAL_REJECTED_FIELD_NUMBER: builtins.int
+    TOTAL_ABANDONED_FIELD_NUMBER: builtins.int
     MEDIAN_WAIT_FIELD_NUMBER: builtins.int
+    P99_WAIT_FIELD_NUMBER: builtins.int
     idle: builtins.int
     """Containers ready to be leased."""
     starting: builtins.int
-    """Containers being made."""
+    """Containers being made, or not yet found healthy."""
     leased: builtins.int
     """Containers leased."""
+    stopping: builtins.int
+    """Containers being destroyed."""
     waiting: builtins.int
-    """Callers that wait."""
+    """Callers in line."""
     total_leases: builtins.int
-    """Leases since the pool was made."""
+    """Leases."""
+    total_expired_leases: builtins.int
+    """Leases that were not released: they ended because their time had passed."""
+    total_broken_leases: builtins.int
+    """Leases that ended because their container did."""
+    total_created: builtins.int
+    """Containers made."""
+    total_failed: builtins.int
+    """Containers that could not be made."""
     total_unhealthy: builtins.int
-    """Containers that failed a health check or died while idle."""
+    """Idle containers that were replaced because they were unhealthy or dead."""
+    total_aged: builtins.int
+    """Idle containers that were replaced because of their age."""
     total_rejected: builtins.int
-    """Callers turned away or timed out."""
+    """Callers turned away because the line was full."""
+    total_abandoned: builtins.int
+    """Callers that left the line without a container: their wait was too long, or they gave up."""
     @property
     def median_wait(self) -> google.protobuf.duration_pb2.Duration:
-        """Median time of a lease call over the last minutes."""
+        """Median time in line of the leases of the last 5 minutes; unset when there were none."""
+
+    @property
+    def p99_wait(self) -> google.protobuf.duration_pb2.Duration:
+        """99th percentile of the same."""
 
     def __init__(
         self,
@@ -147,14 +251,22 @@ class PoolStats(google.protobuf.message.Message):
         idle: builtins.int = ...,
         starting: builtins.int = ...,
         leased: builtins.int = ...,
+        stopping: builtins.int = ...,
         waiting: builtins.int = ...,
         total_leases: builtins.int = ...,
+        total_expired_leases: builtins.int = ...,
+        total_broken_leases: builtins.int = ...,
+        total_created: builtins.int = ...,
+        total_failed: builtins.int = ...,
         total_unhealthy: builtins.int = ...,
+        total_aged: builtins.int = ...,
         total_rejected: builtins.int = ...,
+        total_abandoned: builtins.int = ...,
         median_wait: google.protobuf.duration_pb2.Duration | None = ...,
+        p99_wait: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["median_wait", b"median_wait"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["idle", b"idle", "leased", b"leased", "median_wait", b"median_wait", "starting", b"starting", "total_leases", b"total_leases", "total_rejected", b"total_rejected", "total_unhealthy", b"total_unhealthy", "waiting", b"waiting"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["median_wait", b"median_wait", "p99_wait", b"p99_wait"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["idle", b"idle", "leased", b"leased", "median_wait", b"median_wait", "p99_wait", b"p99_wait", "starting", b"starting", "stopping", b"stopping", "total_abandoned", b"total_abandoned", "total_aged", b"total_aged", "total_broken_leases", b"total_broken_leases", "total_created", b"total_created", "total_expired_leases", b"total_expired_leases", "total_failed", b"total_failed", "total_leases", b"total_leases", "total_rejected", b"total_rejected", "total_unhealthy", b"total_unhealthy", "waiting", b"waiting"]) -> None: ...
 
 global___PoolStats = PoolStats
 
@@ -164,21 +276,53 @@ class Lease(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     ID_FIELD_NUMBER: builtins.int
     POOL_FIELD_NUMBER: builtins.int
     CONTAINER_FIELD_NUMBER: builtins.int
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
     EXPIRE_TIME_FIELD_NUMBER: builtins.int
     id: builtins.str
-    """Output only. Server-assigned id: a UUID of version 7."""
+    """Server-assigned id: a UUID of version 7, so ids sort by creation time."""
     pool: builtins.str
     """Name of the pool."""
+    principal: builtins.str
+    """Name of the principal that holds it. Nobody else but operators can use the container or release it."""
+    request_id: builtins.str
+    """The request_id of the call that made it; empty when the caller gave none."""
     @property
     def container(self) -> container_pb2.Container:
         """The container, running."""
 
     @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Labels the caller attached. The container carries them too, so that ListContainers finds it."""
+
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @property
     def expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When the lease ends at the latest."""
+        """When it ends at the latest."""
 
     def __init__(
         self,
@@ -186,10 +330,14 @@ class Lease(google.protobuf.message.Message):
         id: builtins.str = ...,
         pool: builtins.str = ...,
         container: container_pb2.Container | None = ...,
+        principal: builtins.str = ...,
+        request_id: builtins.str = ...,
+        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["container", b"container", "expire_time", b"expire_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["container", b"container", "expire_time", b"expire_time", "id", b"id", "pool", b"pool"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["container", b"container", "create_time", b"create_time", "expire_time", b"expire_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["container", b"container", "create_time", b"create_time", "expire_time", b"expire_time", "id", b"id", "labels", b"labels", "pool", b"pool", "principal", b"principal", "request_id", b"request_id"]) -> None: ...
 
 global___Lease = Lease
 
@@ -202,10 +350,10 @@ class CreatePoolRequest(google.protobuf.message.Message):
     POOL_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     request_id: builtins.str
-    """Makes a retry harmless; a UUID."""
+    """Makes a retry return the first pool, across restarts of the server too; a UUID."""
     @property
     def pool(self) -> global___Pool:
-        """The pool; output-only fields are ignored."""
+        """The pool; output-only fields are ignored. Required."""
 
     def __init__(
         self,
@@ -220,7 +368,7 @@ global___CreatePoolRequest = CreatePoolRequest
 
 @typing.final
 class CreatePoolResponse(google.protobuf.message.Message):
-    """The pool."""
+    """The new pool."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -245,6 +393,35 @@ class ListPoolsRequest(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """Pools in a page, 1 to 1,000; 0 means 50, more means 1,000."""
+    page_token: builtins.str
+    """`next_page_token` of the page before; empty for the first page. All other fields must be as they were."""
+    @property
+    def filter(self) -> global___PoolFilter:
+        """Only what these fields match; unset matches everything."""
+
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+        filter: global___PoolFilter | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["filter", b"filter"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+global___ListPoolsRequest = ListPoolsRequest
+
+@typing.final
+class PoolFilter(google.protobuf.message.Message):
+    """Selects pools. Fields that are set must all match."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
     @typing.final
     class LabelsEntry(google.protobuf.message.Message):
         DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -261,27 +438,33 @@ class ListPoolsRequest(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
-    PAGE_SIZE_FIELD_NUMBER: builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    STATES_FIELD_NUMBER: builtins.int
+    NAME_PREFIX_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
-    page_size: builtins.int
-    """Pools in a page, 1 to 1,000; 0 means 50, more means 1,000."""
-    page_token: builtins.str
-    """`next_page_token` of the page before; empty for the first page."""
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    name_prefix: builtins.str
+    """Pools whose name begins so."""
+    principal: builtins.str
+    """Pools of this principal; only for callers that may see those of others."""
+    @property
+    def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___PoolState.ValueType]:
+        """Any of these states."""
+
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
-        """Only pools with all of these labels."""
+        """All of these labels, with these values."""
 
     def __init__(
         self,
         *,
-        page_size: builtins.int = ...,
-        page_token: builtins.str = ...,
+        states: collections.abc.Iterable[global___PoolState.ValueType] | None = ...,
+        name_prefix: builtins.str = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        principal: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["labels", b"labels", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["labels", b"labels", "name_prefix", b"name_prefix", "principal", b"principal", "states", b"states"]) -> None: ...
 
-global___ListPoolsRequest = ListPoolsRequest
+global___PoolFilter = PoolFilter
 
 @typing.final
 class ListPoolsResponse(google.protobuf.message.Message):
@@ -359,12 +542,13 @@ class UpdatePoolRequest(google.protobuf.message.Message):
     """Makes a retry harmless; a UUID."""
     @property
     def pool(self) -> global___Pool:
-        """The pool, named by `pool.name`."""
+        """The pool, named by `pool.name`, with the fields to change. A set `pool.etag` must be the present one. Required."""
 
     @property
     def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
-        """Fields to change; none means all that can be: container, target_size, max_size, max_waiting,
-        max_lease_time, max_idle_age, health_interval, labels.
+        """Fields to change, each as a whole: description, container, target_size, max_size, max_waiting,
+        max_lease_time, max_idle_age, labels. Unset means those of them that are set in `pool`; naming one that
+        is not set there clears it, or for a number makes it 0. A new `max_lease_time` counts for new leases.
         """
 
     def __init__(
@@ -381,7 +565,7 @@ global___UpdatePoolRequest = UpdatePoolRequest
 
 @typing.final
 class UpdatePoolResponse(google.protobuf.message.Message):
-    """The pool as it is now."""
+    """The pool after the change."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -408,11 +592,14 @@ class DeletePoolRequest(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     FORCE_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name of the pool. Required."""
     force: builtins.bool
-    """End its leases as well."""
+    """Whether to end its leases too, destroying their containers."""
+    etag: builtins.str
+    """When set, must be the pool's present one."""
     request_id: builtins.str
     """Makes a retry harmless; a UUID."""
     def __init__(
@@ -420,9 +607,10 @@ class DeletePoolRequest(google.protobuf.message.Message):
         *,
         name: builtins.str = ...,
         force: builtins.bool = ...,
+        etag: builtins.str = ...,
         request_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["force", b"force", "name", b"name", "request_id", b"request_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["etag", b"etag", "force", b"force", "name", b"name", "request_id", b"request_id"]) -> None: ...
 
 global___DeletePoolRequest = DeletePoolRequest
 
@@ -444,21 +632,46 @@ class LeaseContainerRequest(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     POOL_FIELD_NUMBER: builtins.int
     WAIT_TIMEOUT_FIELD_NUMBER: builtins.int
     LEASE_TIME_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     pool: builtins.str
     """Name of the pool. Required."""
     request_id: builtins.str
-    """Makes a retry harmless; a UUID."""
+    """Makes a retry return the first lease, across restarts of the server too; a UUID. Once that lease has
+    ended, a retry answers FAILED_PRECONDITION.
+    """
     @property
     def wait_timeout(self) -> google.protobuf.duration_pb2.Duration:
-        """Longest wait in line; unset means 30 s. The call's own deadline counts as well."""
+        """Longest wait in line; unset means 30 s, zero means not at all, at most 1 hour. The call's own deadline
+        counts as well.
+        """
 
     @property
     def lease_time(self) -> google.protobuf.duration_pb2.Duration:
-        """Length of the lease; unset means the pool's `max_lease_time`, which is never exceeded."""
+        """Length of the lease; unset means the pool's `max_lease_time`, and more than that is lowered to it."""
+
+    @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Labels to attach: bounds as in ContainerSpec.labels. They win over the pool's."""
 
     def __init__(
         self,
@@ -466,10 +679,11 @@ class LeaseContainerRequest(google.protobuf.message.Message):
         pool: builtins.str = ...,
         wait_timeout: google.protobuf.duration_pb2.Duration | None = ...,
         lease_time: google.protobuf.duration_pb2.Duration | None = ...,
+        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         request_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["lease_time", b"lease_time", "wait_timeout", b"wait_timeout"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["lease_time", b"lease_time", "pool", b"pool", "request_id", b"request_id", "wait_timeout", b"wait_timeout"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["labels", b"labels", "lease_time", b"lease_time", "pool", b"pool", "request_id", b"request_id", "wait_timeout", b"wait_timeout"]) -> None: ...
 
 global___LeaseContainerRequest = LeaseContainerRequest
 
@@ -480,17 +694,23 @@ class LeaseContainerResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     LEASE_FIELD_NUMBER: builtins.int
+    WAIT_TIME_FIELD_NUMBER: builtins.int
     @property
     def lease(self) -> global___Lease:
         """The lease."""
+
+    @property
+    def wait_time(self) -> google.protobuf.duration_pb2.Duration:
+        """Time spent in line."""
 
     def __init__(
         self,
         *,
         lease: global___Lease | None = ...,
+        wait_time: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["lease", b"lease"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["lease", b"lease"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["lease", b"lease", "wait_time", b"wait_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["lease", b"lease", "wait_time", b"wait_time"]) -> None: ...
 
 global___LeaseContainerResponse = LeaseContainerResponse
 
@@ -503,7 +723,7 @@ class ReleaseContainerRequest(google.protobuf.message.Message):
     LEASE_ID_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     lease_id: builtins.str
-    """Id of the lease. Required."""
+    """Id of the lease; the id of its container does as well. Required."""
     request_id: builtins.str
     """Makes a retry harmless; a UUID. Releasing is idempotent with or without it."""
     def __init__(
@@ -518,7 +738,7 @@ global___ReleaseContainerRequest = ReleaseContainerRequest
 
 @typing.final
 class ReleaseContainerResponse(google.protobuf.message.Message):
-    """The lease has ended."""
+    """The lease has ended; its container is being destroyed."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

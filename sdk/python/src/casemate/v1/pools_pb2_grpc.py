@@ -26,7 +26,10 @@ if _version_not_supported:
 
 
 class PoolsStub(object):
-    """Warm containers, each leased once, then destroyed and replaced.
+    """Keeps warm containers. Each is leased once, used by one caller, then destroyed and replaced.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, NOT_FOUND for a pool or lease that does
+    not exist or that the caller may not use, and UNAVAILABLE with what to do when the container backend is
+    not there. Every mutation answers ALREADY_EXISTS when its request_id was used with other fields.
     """
 
     def __init__(self, channel):
@@ -73,12 +76,16 @@ class PoolsStub(object):
 
 
 class PoolsServicer(object):
-    """Warm containers, each leased once, then destroyed and replaced.
+    """Keeps warm containers. Each is leased once, used by one caller, then destroyed and replaced.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, NOT_FOUND for a pool or lease that does
+    not exist or that the caller may not use, and UNAVAILABLE with what to do when the container backend is
+    not there. Every mutation answers ALREADY_EXISTS when its request_id was used with other fields.
     """
 
     def CreatePool(self, request, context):
-        """Makes a pool and begins to fill it. ALREADY_EXISTS for a name in use; INVALID_ARGUMENT for a container
-        the server's policy does not allow.
+        """Makes a pool and begins to fill it; returns without waiting for containers. INVALID_ARGUMENT with a
+        field violation per problem; PERMISSION_DENIED and NOT_FOUND for its container as SpawnContainer;
+        ALREADY_EXISTS for a name in use; RESOURCE_EXHAUSTED when a quota is reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,36 +99,44 @@ class PoolsServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetPool(self, request, context):
-        """Returns one pool with its figures. NOT_FOUND when there is none of that name.
+        """Returns one pool with its figures.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePool(self, request, context):
-        """Changes a pool's sizes; with a new specification the idle containers are replaced.
+        """Changes a pool. Smaller sizes destroy idle containers, never leased ones; a new container specification
+        replaces the idle ones, at the pace at which new ones become ready. Errors as CreatePool, and
+        INVALID_ARGUMENT for a mask that names an output-only or unknown field; ABORTED when `etag` is not the
+        present one; FAILED_PRECONDITION for a pool that is being deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeletePool(self, request, context):
-        """Deletes a pool and its idle containers. FAILED_PRECONDITION while containers are leased, unless forced.
+        """Deletes a pool with its idle containers; callers in line get NOT_FOUND. FAILED_PRECONDITION while
+        containers are leased, unless `force`; ABORTED when `etag` is not the present one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LeaseContainer(self, request, context):
-        """Hands out a container, waiting in line for one if need be. RESOURCE_EXHAUSTED with RetryInfo when the
-        line is full; DEADLINE_EXCEEDED when the wait was too long.
+        """Hands out a container that nobody used before, first come first served, waiting in line if need be.
+        RESOURCE_EXHAUSTED with RetryInfo when the line is full or a quota is reached; DEADLINE_EXCEEDED when
+        the wait was too long; FAILED_PRECONDITION with the pool's `problem` when it cannot be filled and has
+        none left, or is being deleted. A caller that leaves gives up its place, and a container it was just
+        given is destroyed unless the call had a request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseContainer(self, request, context):
-        """Ends a lease and destroys its container. Releasing one that has ended changes nothing.
+        """Ends a lease and destroys its container with everything in it. Releasing one that has ended changes
+        nothing, for as long as its container is retained.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,7 +189,10 @@ def add_PoolsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Pools(object):
-    """Warm containers, each leased once, then destroyed and replaced.
+    """Keeps warm containers. Each is leased once, used by one caller, then destroyed and replaced.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, NOT_FOUND for a pool or lease that does
+    not exist or that the caller may not use, and UNAVAILABLE with what to do when the container backend is
+    not there. Every mutation answers ALREADY_EXISTS when its request_id was used with other fields.
     """
 
     @staticmethod

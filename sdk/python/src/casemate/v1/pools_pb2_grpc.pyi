@@ -18,15 +18,20 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class PoolsStub:
-    """Warm containers, each leased once, then destroyed and replaced."""
+    """Keeps warm containers. Each is leased once, used by one caller, then destroyed and replaced.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, NOT_FOUND for a pool or lease that does
+    not exist or that the caller may not use, and UNAVAILABLE with what to do when the container backend is
+    not there. Every mutation answers ALREADY_EXISTS when its request_id was used with other fields.
+    """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     CreatePool: grpc.UnaryUnaryMultiCallable[
         pools_pb2.CreatePoolRequest,
         pools_pb2.CreatePoolResponse,
     ]
-    """Makes a pool and begins to fill it. ALREADY_EXISTS for a name in use; INVALID_ARGUMENT for a container
-    the server's policy does not allow.
+    """Makes a pool and begins to fill it; returns without waiting for containers. INVALID_ARGUMENT with a
+    field violation per problem; PERMISSION_DENIED and NOT_FOUND for its container as SpawnContainer;
+    ALREADY_EXISTS for a name in use; RESOURCE_EXHAUSTED when a quota is reached.
     """
 
     ListPools: grpc.UnaryUnaryMultiCallable[
@@ -39,43 +44,59 @@ class PoolsStub:
         pools_pb2.GetPoolRequest,
         pools_pb2.GetPoolResponse,
     ]
-    """Returns one pool with its figures. NOT_FOUND when there is none of that name."""
+    """Returns one pool with its figures."""
 
     UpdatePool: grpc.UnaryUnaryMultiCallable[
         pools_pb2.UpdatePoolRequest,
         pools_pb2.UpdatePoolResponse,
     ]
-    """Changes a pool's sizes; with a new specification the idle containers are replaced."""
+    """Changes a pool. Smaller sizes destroy idle containers, never leased ones; a new container specification
+    replaces the idle ones, at the pace at which new ones become ready. Errors as CreatePool, and
+    INVALID_ARGUMENT for a mask that names an output-only or unknown field; ABORTED when `etag` is not the
+    present one; FAILED_PRECONDITION for a pool that is being deleted.
+    """
 
     DeletePool: grpc.UnaryUnaryMultiCallable[
         pools_pb2.DeletePoolRequest,
         pools_pb2.DeletePoolResponse,
     ]
-    """Deletes a pool and its idle containers. FAILED_PRECONDITION while containers are leased, unless forced."""
+    """Deletes a pool with its idle containers; callers in line get NOT_FOUND. FAILED_PRECONDITION while
+    containers are leased, unless `force`; ABORTED when `etag` is not the present one.
+    """
 
     LeaseContainer: grpc.UnaryUnaryMultiCallable[
         pools_pb2.LeaseContainerRequest,
         pools_pb2.LeaseContainerResponse,
     ]
-    """Hands out a container, waiting in line for one if need be. RESOURCE_EXHAUSTED with RetryInfo when the
-    line is full; DEADLINE_EXCEEDED when the wait was too long.
+    """Hands out a container that nobody used before, first come first served, waiting in line if need be.
+    RESOURCE_EXHAUSTED with RetryInfo when the line is full or a quota is reached; DEADLINE_EXCEEDED when
+    the wait was too long; FAILED_PRECONDITION with the pool's `problem` when it cannot be filled and has
+    none left, or is being deleted. A caller that leaves gives up its place, and a container it was just
+    given is destroyed unless the call had a request_id.
     """
 
     ReleaseContainer: grpc.UnaryUnaryMultiCallable[
         pools_pb2.ReleaseContainerRequest,
         pools_pb2.ReleaseContainerResponse,
     ]
-    """Ends a lease and destroys its container. Releasing one that has ended changes nothing."""
+    """Ends a lease and destroys its container with everything in it. Releasing one that has ended changes
+    nothing, for as long as its container is retained.
+    """
 
 class PoolsAsyncStub:
-    """Warm containers, each leased once, then destroyed and replaced."""
+    """Keeps warm containers. Each is leased once, used by one caller, then destroyed and replaced.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, NOT_FOUND for a pool or lease that does
+    not exist or that the caller may not use, and UNAVAILABLE with what to do when the container backend is
+    not there. Every mutation answers ALREADY_EXISTS when its request_id was used with other fields.
+    """
 
     CreatePool: grpc.aio.UnaryUnaryMultiCallable[
         pools_pb2.CreatePoolRequest,
         pools_pb2.CreatePoolResponse,
     ]
-    """Makes a pool and begins to fill it. ALREADY_EXISTS for a name in use; INVALID_ARGUMENT for a container
-    the server's policy does not allow.
+    """Makes a pool and begins to fill it; returns without waiting for containers. INVALID_ARGUMENT with a
+    field violation per problem; PERMISSION_DENIED and NOT_FOUND for its container as SpawnContainer;
+    ALREADY_EXISTS for a name in use; RESOURCE_EXHAUSTED when a quota is reached.
     """
 
     ListPools: grpc.aio.UnaryUnaryMultiCallable[
@@ -88,36 +109,51 @@ class PoolsAsyncStub:
         pools_pb2.GetPoolRequest,
         pools_pb2.GetPoolResponse,
     ]
-    """Returns one pool with its figures. NOT_FOUND when there is none of that name."""
+    """Returns one pool with its figures."""
 
     UpdatePool: grpc.aio.UnaryUnaryMultiCallable[
         pools_pb2.UpdatePoolRequest,
         pools_pb2.UpdatePoolResponse,
     ]
-    """Changes a pool's sizes; with a new specification the idle containers are replaced."""
+    """Changes a pool. Smaller sizes destroy idle containers, never leased ones; a new container specification
+    replaces the idle ones, at the pace at which new ones become ready. Errors as CreatePool, and
+    INVALID_ARGUMENT for a mask that names an output-only or unknown field; ABORTED when `etag` is not the
+    present one; FAILED_PRECONDITION for a pool that is being deleted.
+    """
 
     DeletePool: grpc.aio.UnaryUnaryMultiCallable[
         pools_pb2.DeletePoolRequest,
         pools_pb2.DeletePoolResponse,
     ]
-    """Deletes a pool and its idle containers. FAILED_PRECONDITION while containers are leased, unless forced."""
+    """Deletes a pool with its idle containers; callers in line get NOT_FOUND. FAILED_PRECONDITION while
+    containers are leased, unless `force`; ABORTED when `etag` is not the present one.
+    """
 
     LeaseContainer: grpc.aio.UnaryUnaryMultiCallable[
         pools_pb2.LeaseContainerRequest,
         pools_pb2.LeaseContainerResponse,
     ]
-    """Hands out a container, waiting in line for one if need be. RESOURCE_EXHAUSTED with RetryInfo when the
-    line is full; DEADLINE_EXCEEDED when the wait was too long.
+    """Hands out a container that nobody used before, first come first served, waiting in line if need be.
+    RESOURCE_EXHAUSTED with RetryInfo when the line is full or a quota is reached; DEADLINE_EXCEEDED when
+    the wait was too long; FAILED_PRECONDITION with the pool's `problem` when it cannot be filled and has
+    none left, or is being deleted. A caller that leaves gives up its place, and a container it was just
+    given is destroyed unless the call had a request_id.
     """
 
     ReleaseContainer: grpc.aio.UnaryUnaryMultiCallable[
         pools_pb2.ReleaseContainerRequest,
         pools_pb2.ReleaseContainerResponse,
     ]
-    """Ends a lease and destroys its container. Releasing one that has ended changes nothing."""
+    """Ends a lease and destroys its container with everything in it. Releasing one that has ended changes
+    nothing, for as long as its container is retained.
+    """
 
 class PoolsServicer(metaclass=abc.ABCMeta):
-    """Warm containers, each leased once, then destroyed and replaced."""
+    """Keeps warm containers. Each is leased once, used by one caller, then destroyed and replaced.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED, NOT_FOUND for a pool or lease that does
+    not exist or that the caller may not use, and UNAVAILABLE with what to do when the container backend is
+    not there. Every mutation answers ALREADY_EXISTS when its request_id was used with other fields.
+    """
 
     @abc.abstractmethod
     def CreatePool(
@@ -125,8 +161,9 @@ class PoolsServicer(metaclass=abc.ABCMeta):
         request: pools_pb2.CreatePoolRequest,
         context: _ServicerContext,
     ) -> typing.Union[pools_pb2.CreatePoolResponse, collections.abc.Awaitable[pools_pb2.CreatePoolResponse]]:
-        """Makes a pool and begins to fill it. ALREADY_EXISTS for a name in use; INVALID_ARGUMENT for a container
-        the server's policy does not allow.
+        """Makes a pool and begins to fill it; returns without waiting for containers. INVALID_ARGUMENT with a
+        field violation per problem; PERMISSION_DENIED and NOT_FOUND for its container as SpawnContainer;
+        ALREADY_EXISTS for a name in use; RESOURCE_EXHAUSTED when a quota is reached.
         """
 
     @abc.abstractmethod
@@ -143,7 +180,7 @@ class PoolsServicer(metaclass=abc.ABCMeta):
         request: pools_pb2.GetPoolRequest,
         context: _ServicerContext,
     ) -> typing.Union[pools_pb2.GetPoolResponse, collections.abc.Awaitable[pools_pb2.GetPoolResponse]]:
-        """Returns one pool with its figures. NOT_FOUND when there is none of that name."""
+        """Returns one pool with its figures."""
 
     @abc.abstractmethod
     def UpdatePool(
@@ -151,7 +188,11 @@ class PoolsServicer(metaclass=abc.ABCMeta):
         request: pools_pb2.UpdatePoolRequest,
         context: _ServicerContext,
     ) -> typing.Union[pools_pb2.UpdatePoolResponse, collections.abc.Awaitable[pools_pb2.UpdatePoolResponse]]:
-        """Changes a pool's sizes; with a new specification the idle containers are replaced."""
+        """Changes a pool. Smaller sizes destroy idle containers, never leased ones; a new container specification
+        replaces the idle ones, at the pace at which new ones become ready. Errors as CreatePool, and
+        INVALID_ARGUMENT for a mask that names an output-only or unknown field; ABORTED when `etag` is not the
+        present one; FAILED_PRECONDITION for a pool that is being deleted.
+        """
 
     @abc.abstractmethod
     def DeletePool(
@@ -159,7 +200,9 @@ class PoolsServicer(metaclass=abc.ABCMeta):
         request: pools_pb2.DeletePoolRequest,
         context: _ServicerContext,
     ) -> typing.Union[pools_pb2.DeletePoolResponse, collections.abc.Awaitable[pools_pb2.DeletePoolResponse]]:
-        """Deletes a pool and its idle containers. FAILED_PRECONDITION while containers are leased, unless forced."""
+        """Deletes a pool with its idle containers; callers in line get NOT_FOUND. FAILED_PRECONDITION while
+        containers are leased, unless `force`; ABORTED when `etag` is not the present one.
+        """
 
     @abc.abstractmethod
     def LeaseContainer(
@@ -167,8 +210,11 @@ class PoolsServicer(metaclass=abc.ABCMeta):
         request: pools_pb2.LeaseContainerRequest,
         context: _ServicerContext,
     ) -> typing.Union[pools_pb2.LeaseContainerResponse, collections.abc.Awaitable[pools_pb2.LeaseContainerResponse]]:
-        """Hands out a container, waiting in line for one if need be. RESOURCE_EXHAUSTED with RetryInfo when the
-        line is full; DEADLINE_EXCEEDED when the wait was too long.
+        """Hands out a container that nobody used before, first come first served, waiting in line if need be.
+        RESOURCE_EXHAUSTED with RetryInfo when the line is full or a quota is reached; DEADLINE_EXCEEDED when
+        the wait was too long; FAILED_PRECONDITION with the pool's `problem` when it cannot be filled and has
+        none left, or is being deleted. A caller that leaves gives up its place, and a container it was just
+        given is destroyed unless the call had a request_id.
         """
 
     @abc.abstractmethod
@@ -177,6 +223,8 @@ class PoolsServicer(metaclass=abc.ABCMeta):
         request: pools_pb2.ReleaseContainerRequest,
         context: _ServicerContext,
     ) -> typing.Union[pools_pb2.ReleaseContainerResponse, collections.abc.Awaitable[pools_pb2.ReleaseContainerResponse]]:
-        """Ends a lease and destroys its container. Releasing one that has ended changes nothing."""
+        """Ends a lease and destroys its container with everything in it. Releasing one that has ended changes
+        nothing, for as long as its container is retained.
+        """
 
 def add_PoolsServicer_to_server(servicer: PoolsServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

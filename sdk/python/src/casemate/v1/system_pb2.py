@@ -23,28 +23,37 @@ _sym_db = _symbol_database.Default()
 
 
 from . import audit_pb2 as casemate_dot_v1_dot_audit__pb2
+from . import container_pb2 as casemate_dot_v1_dot_container__pb2
 from . import execution_pb2 as casemate_dot_v1_dot_execution__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63\x61semate/v1/system.proto\x12\x0b\x63\x61semate.v1\x1a\x17\x63\x61semate/v1/audit.proto\x1a\x1b\x63\x61semate/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\x8d\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x0e\x64\x65\x66\x61ult_limits\x18\x04 \x01(\x0b\x32\x1c.casemate.v1.ExecutionLimits\x12\x30\n\nmax_limits\x18\x05 \x01(\x0b\x32\x1c.casemate.v1.ExecutionLimits\x12&\n\x08\x66\x65\x61tures\x18\x06 \x03(\x0b\x32\x14.casemate.v1.Feature\x12\x11\n\tprincipal\x18\x07 \x01(\t\"L\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x01(\x08\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\"\x11\n\x0fGetStatsRequest\"\x87\x02\n\x10GetStatsResponse\x12)\n\x06uptime\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12running_executions\x18\x02 \x01(\r\x12\x19\n\x11queued_executions\x18\x03 \x01(\r\x12\x18\n\x10total_executions\x18\x04 \x01(\x04\x12\r\n\x05tools\x18\x05 \x01(\r\x12\x10\n\x08sessions\x18\x06 \x01(\r\x12\x12\n\ncontainers\x18\x07 \x01(\r\x12\x0e\n\x06\x61gents\x18\x08 \x01(\r\x12\x1d\n\x15resident_memory_bytes\x18\t \x01(\x04\x12\x13\n\x0bstore_bytes\x18\n \x01(\x04\x32\xcf\x02\n\x06System\x12V\n\rGetServerInfo\x12!.casemate.v1.GetServerInfoRequest\x1a\".casemate.v1.GetServerInfoResponse\x12G\n\x08GetStats\x12\x1c.casemate.v1.GetStatsRequest\x1a\x1d.casemate.v1.GetStatsResponse\x12R\n\x0bStreamAudit\x12\x1f.casemate.v1.StreamAuditRequest\x1a .casemate.v1.StreamAuditResponse0\x01\x12P\n\x0bVerifyAudit\x12\x1f.casemate.v1.VerifyAuditRequest\x1a .casemate.v1.VerifyAuditResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63\x61semate/v1/system.proto\x12\x0b\x63\x61semate.v1\x1a\x17\x63\x61semate/v1/audit.proto\x1a\x1b\x63\x61semate/v1/container.proto\x1a\x1b\x63\x61semate/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xd1\x04\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x11\n\tserver_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x0e\x64\x65\x66\x61ult_limits\x18\x05 \x01(\x0b\x32\x1c.casemate.v1.ExecutionLimits\x12\x30\n\nmax_limits\x18\x06 \x01(\x0b\x32\x1c.casemate.v1.ExecutionLimits\x12\x19\n\x11max_message_bytes\x18\x07 \x01(\x04\x12&\n\x08\x66\x65\x61tures\x18\x08 \x03(\x0b\x32\x14.casemate.v1.Feature\x12;\n\x13\x63ontainer_templates\x18\t \x03(\x0b\x32\x1e.casemate.v1.ContainerTemplate\x12\x39\n\x12\x63ontainer_runtimes\x18\n \x03(\x0b\x32\x1d.casemate.v1.ContainerRuntime\x12\x44\n\x1b\x64\x65\x66\x61ult_container_resources\x18\x0b \x01(\x0b\x32\x1f.casemate.v1.ContainerResources\x12@\n\x17max_container_resources\x18\x0c \x01(\x0b\x32\x1f.casemate.v1.ContainerResources\x12\'\n\x06\x63\x61ller\x18\r \x01(\x0b\x32\x17.casemate.v1.CallerInfo\"L\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x01(\x08\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\"\x82\x01\n\x11\x43ontainerTemplate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x03 \x01(\x08\x12(\n\x04spec\x18\x04 \x01(\x0b\x32\x1a.casemate.v1.ContainerSpec\x12\x0f\n\x07problem\x18\x05 \x01(\t\"j\n\x10\x43ontainerRuntime\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x03 \x01(\x08\x12\x11\n\tavailable\x18\x04 \x01(\x08\x12\x0f\n\x07problem\x18\x05 \x01(\t\"]\n\nCallerInfo\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12,\n\x0bpermissions\x18\x03 \x03(\x0e\x32\x17.casemate.v1.Permission\"\x11\n\x0fGetStatsRequest\"\xd6\x04\n\x10GetStatsResponse\x12)\n\x06uptime\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12running_executions\x18\x02 \x01(\r\x12\x19\n\x11queued_executions\x18\x03 \x01(\r\x12\x16\n\x0emax_executions\x18\x04 \x01(\r\x12\x18\n\x10total_executions\x18\x05 \x01(\x04\x12\x18\n\x10total_overloaded\x18\x06 \x01(\x04\x12\r\n\x05tools\x18\x07 \x01(\r\x12\x15\n\rlive_sessions\x18\x08 \x01(\r\x12\x1a\n\x12suspended_sessions\x18\t \x01(\r\x12\x11\n\tsnapshots\x18\n \x01(\r\x12\x12\n\ncontainers\x18\x0b \x01(\r\x12\x16\n\x0emax_containers\x18\x0c \x01(\r\x12\x0e\n\x06\x61gents\x18\r \x01(\r\x12\x16\n\x0erunning_agents\x18\x0e \x01(\r\x12\r\n\x05pools\x18\x0f \x01(\r\x12\x0e\n\x06leases\x18\x10 \x01(\r\x12\x1c\n\x14total_egress_allowed\x18\x11 \x01(\x04\x12\x1b\n\x13total_egress_denied\x18\x12 \x01(\x04\x12\x16\n\x0e\x61udit_sequence\x18\x13 \x01(\x04\x12\x1d\n\x15resident_memory_bytes\x18\x14 \x01(\x04\x12+\n\x08\x63pu_time\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bstore_bytes\x18\x16 \x01(\x04\x12\x18\n\x10store_free_bytes\x18\x17 \x01(\x04*\x87\x01\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fPERMISSION_READ\x10\x01\x12\x16\n\x12PERMISSION_EXECUTE\x10\x02\x12\x15\n\x11PERMISSION_MANAGE\x10\x03\x12\x19\n\x15PERMISSION_ADMINISTER\x10\x04\x32\xcf\x02\n\x06System\x12V\n\rGetServerInfo\x12!.casemate.v1.GetServerInfoRequest\x1a\".casemate.v1.GetServerInfoResponse\x12G\n\x08GetStats\x12\x1c.casemate.v1.GetStatsRequest\x1a\x1d.casemate.v1.GetStatsResponse\x12R\n\x0bStreamAudit\x12\x1f.casemate.v1.StreamAuditRequest\x1a .casemate.v1.StreamAuditResponse0\x01\x12P\n\x0bVerifyAudit\x12\x1f.casemate.v1.VerifyAuditRequest\x1a .casemate.v1.VerifyAuditResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'system_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=160
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=182
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=185
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=454
-  _globals['_FEATURE']._serialized_start=456
-  _globals['_FEATURE']._serialized_end=532
-  _globals['_GETSTATSREQUEST']._serialized_start=534
-  _globals['_GETSTATSREQUEST']._serialized_end=551
-  _globals['_GETSTATSRESPONSE']._serialized_start=554
-  _globals['_GETSTATSRESPONSE']._serialized_end=817
-  _globals['_SYSTEM']._serialized_start=820
-  _globals['_SYSTEM']._serialized_end=1155
+  _globals['_PERMISSION']._serialized_start=1844
+  _globals['_PERMISSION']._serialized_end=1979
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=189
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=211
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=214
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=807
+  _globals['_FEATURE']._serialized_start=809
+  _globals['_FEATURE']._serialized_end=885
+  _globals['_CONTAINERTEMPLATE']._serialized_start=888
+  _globals['_CONTAINERTEMPLATE']._serialized_end=1018
+  _globals['_CONTAINERRUNTIME']._serialized_start=1020
+  _globals['_CONTAINERRUNTIME']._serialized_end=1126
+  _globals['_CALLERINFO']._serialized_start=1128
+  _globals['_CALLERINFO']._serialized_end=1221
+  _globals['_GETSTATSREQUEST']._serialized_start=1223
+  _globals['_GETSTATSREQUEST']._serialized_end=1240
+  _globals['_GETSTATSRESPONSE']._serialized_start=1243
+  _globals['_GETSTATSRESPONSE']._serialized_end=1841
+  _globals['_SYSTEM']._serialized_start=1982
+  _globals['_SYSTEM']._serialized_end=2317
 # @@protoc_insertion_point(module_scope)

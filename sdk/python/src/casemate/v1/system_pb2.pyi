@@ -4,16 +4,56 @@ isort:skip_file
 """
 
 import builtins
+from . import container_pb2
 from . import execution_pb2
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _Permission:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PermissionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Permission.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    PERMISSION_UNSPECIFIED: _Permission.ValueType  # 0
+    """Not set."""
+    PERMISSION_READ: _Permission.ValueType  # 1
+    """Look at tools, executions, sessions, snapshots, containers, agents and pools."""
+    PERMISSION_EXECUTE: _Permission.ValueType  # 2
+    """Run things, and steer what runs."""
+    PERMISSION_MANAGE: _Permission.ValueType  # 3
+    """Change what can be run: tools, snapshots, images, agents, pools."""
+    PERMISSION_ADMINISTER: _Permission.ValueType  # 4
+    """Credentials and the audit log."""
+
+class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
+    """What a principal may do. Each method needs one of them."""
+
+PERMISSION_UNSPECIFIED: Permission.ValueType  # 0
+"""Not set."""
+PERMISSION_READ: Permission.ValueType  # 1
+"""Look at tools, executions, sessions, snapshots, containers, agents and pools."""
+PERMISSION_EXECUTE: Permission.ValueType  # 2
+"""Run things, and steer what runs."""
+PERMISSION_MANAGE: Permission.ValueType  # 3
+"""Change what can be run: tools, snapshots, images, agents, pools."""
+PERMISSION_ADMINISTER: Permission.ValueType  # 4
+"""Credentials and the audit log."""
+global___Permission = Permission
 
 @typing.final
 class GetServerInfoRequest(google.protobuf.message.Message):
@@ -35,46 +75,80 @@ class GetServerInfoResponse(google.protobuf.message.Message):
 
     VERSION_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
+    SERVER_ID_FIELD_NUMBER: builtins.int
     START_TIME_FIELD_NUMBER: builtins.int
     DEFAULT_LIMITS_FIELD_NUMBER: builtins.int
     MAX_LIMITS_FIELD_NUMBER: builtins.int
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: builtins.int
     FEATURES_FIELD_NUMBER: builtins.int
-    PRINCIPAL_FIELD_NUMBER: builtins.int
+    CONTAINER_TEMPLATES_FIELD_NUMBER: builtins.int
+    CONTAINER_RUNTIMES_FIELD_NUMBER: builtins.int
+    DEFAULT_CONTAINER_RESOURCES_FIELD_NUMBER: builtins.int
+    MAX_CONTAINER_RESOURCES_FIELD_NUMBER: builtins.int
+    CALLER_FIELD_NUMBER: builtins.int
     version: builtins.str
-    """Version of the server."""
+    """Version of the server, a semantic version."""
     revision: builtins.str
-    """Revision of its source; empty when unknown."""
-    principal: builtins.str
-    """The caller, as the server knows it."""
+    """Revision of its source, hex; empty when unknown."""
+    server_id: builtins.str
+    """Id of this installation, a UUID: it stays as long as its store does."""
+    max_message_bytes: builtins.int
+    """Largest message it takes, in bytes."""
     @property
     def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it started."""
 
     @property
     def default_limits(self) -> execution_pb2.ExecutionLimits:
-        """Limits that apply where neither call nor manifest asks."""
+        """Limits of an execution that apply where neither call nor manifest asks."""
 
     @property
     def max_limits(self) -> execution_pb2.ExecutionLimits:
-        """Limits nobody can exceed."""
+        """Limits that no execution can exceed."""
 
     @property
     def features(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Feature]:
-        """Features and whether they can be used."""
+        """Its parts and whether they can be used, by name."""
+
+    @property
+    def container_templates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ContainerTemplate]:
+        """Container templates that the operator configured, by name."""
+
+    @property
+    def container_runtimes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ContainerRuntime]:
+        """Container runtimes that the operator configured, by name."""
+
+    @property
+    def default_container_resources(self) -> container_pb2.ContainerResources:
+        """What a container may consume where neither specification nor template asks."""
+
+    @property
+    def max_container_resources(self) -> container_pb2.ContainerResources:
+        """What no container can exceed."""
+
+    @property
+    def caller(self) -> global___CallerInfo:
+        """Who calls."""
 
     def __init__(
         self,
         *,
         version: builtins.str = ...,
         revision: builtins.str = ...,
+        server_id: builtins.str = ...,
         start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         default_limits: execution_pb2.ExecutionLimits | None = ...,
         max_limits: execution_pb2.ExecutionLimits | None = ...,
+        max_message_bytes: builtins.int = ...,
         features: collections.abc.Iterable[global___Feature] | None = ...,
-        principal: builtins.str = ...,
+        container_templates: collections.abc.Iterable[global___ContainerTemplate] | None = ...,
+        container_runtimes: collections.abc.Iterable[global___ContainerRuntime] | None = ...,
+        default_container_resources: container_pb2.ContainerResources | None = ...,
+        max_container_resources: container_pb2.ContainerResources | None = ...,
+        caller: global___CallerInfo | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["default_limits", b"default_limits", "max_limits", b"max_limits", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["default_limits", b"default_limits", "features", b"features", "max_limits", b"max_limits", "principal", b"principal", "revision", b"revision", "start_time", b"start_time", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["caller", b"caller", "default_container_resources", b"default_container_resources", "default_limits", b"default_limits", "max_container_resources", b"max_container_resources", "max_limits", b"max_limits", "start_time", b"start_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["caller", b"caller", "container_runtimes", b"container_runtimes", "container_templates", b"container_templates", "default_container_resources", b"default_container_resources", "default_limits", b"default_limits", "features", b"features", "max_container_resources", b"max_container_resources", "max_limits", b"max_limits", "max_message_bytes", b"max_message_bytes", "revision", b"revision", "server_id", b"server_id", "start_time", b"start_time", "version", b"version"]) -> None: ...
 
 global___GetServerInfoResponse = GetServerInfoResponse
 
@@ -89,11 +163,13 @@ class Feature(google.protobuf.message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     PROBLEM_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """Name, for example "wasm", "containers", "python"."""
+    """Name: "wasm", "python", "javascript", "sessions", "containers", "gate", "vault", "audit" or "mcp".
+    Later versions may add to these.
+    """
     available: builtins.bool
     """Whether it can be used now."""
     version: builtins.str
-    """Version or kind, for example of the container runtime; empty when there is none to tell."""
+    """Version or kind, for example of the container backend; empty when there is none to tell."""
     problem: builtins.str
     """Why it cannot be used and what to do; empty when it can."""
     def __init__(
@@ -109,6 +185,105 @@ class Feature(google.protobuf.message.Message):
 global___Feature = Feature
 
 @typing.final
+class ContainerTemplate(google.protobuf.message.Message):
+    """A named base for container specifications."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
+    DEFAULT_FIELD_NUMBER: builtins.int
+    SPEC_FIELD_NUMBER: builtins.int
+    PROBLEM_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name, for ContainerSpec.template."""
+    description: builtins.str
+    """What it is for."""
+    default: builtins.bool
+    """Whether it is taken when a specification names none."""
+    problem: builtins.str
+    """Why containers cannot be made from it now, and what to do; empty when they can."""
+    @property
+    def spec(self) -> container_pb2.ContainerSpec:
+        """What it sets. Values of environment variables are left out: only their names are there."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        description: builtins.str = ...,
+        default: builtins.bool = ...,
+        spec: container_pb2.ContainerSpec | None = ...,
+        problem: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["spec", b"spec"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["default", b"default", "description", b"description", "name", b"name", "problem", b"problem", "spec", b"spec"]) -> None: ...
+
+global___ContainerTemplate = ContainerTemplate
+
+@typing.final
+class ContainerRuntime(google.protobuf.message.Message):
+    """A runtime that containers can be run with."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
+    DEFAULT_FIELD_NUMBER: builtins.int
+    AVAILABLE_FIELD_NUMBER: builtins.int
+    PROBLEM_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name, for ContainerSpec.runtime: for example "runc", "runsc", "kata"."""
+    description: builtins.str
+    """What it is for."""
+    default: builtins.bool
+    """Whether it is taken when neither specification nor template names one."""
+    available: builtins.bool
+    """Whether the backend has it."""
+    problem: builtins.str
+    """Why it cannot be used and what to do; empty when it can."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        description: builtins.str = ...,
+        default: builtins.bool = ...,
+        available: builtins.bool = ...,
+        problem: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["available", b"available", "default", b"default", "description", b"description", "name", b"name", "problem", b"problem"]) -> None: ...
+
+global___ContainerRuntime = ContainerRuntime
+
+@typing.final
+class CallerInfo(google.protobuf.message.Message):
+    """Who calls, as the server knows it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
+    PERMISSIONS_FIELD_NUMBER: builtins.int
+    principal: builtins.str
+    """Name of the principal."""
+    tenant: builtins.str
+    """Tenant of the principal; empty for none."""
+    @property
+    def permissions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___Permission.ValueType]:
+        """What it may do."""
+
+    def __init__(
+        self,
+        *,
+        principal: builtins.str = ...,
+        tenant: builtins.str = ...,
+        permissions: collections.abc.Iterable[global___Permission.ValueType] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["permissions", b"permissions", "principal", b"principal", "tenant", b"tenant"]) -> None: ...
+
+global___CallerInfo = CallerInfo
+
+@typing.final
 class GetStatsRequest(google.protobuf.message.Message):
     """Asks for figures."""
 
@@ -122,41 +297,82 @@ global___GetStatsRequest = GetStatsRequest
 
 @typing.final
 class GetStatsResponse(google.protobuf.message.Message):
-    """The server's figures."""
+    """The server's figures. Totals count since its start."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     UPTIME_FIELD_NUMBER: builtins.int
     RUNNING_EXECUTIONS_FIELD_NUMBER: builtins.int
     QUEUED_EXECUTIONS_FIELD_NUMBER: builtins.int
+    MAX_EXECUTIONS_FIELD_NUMBER: builtins.int
     TOTAL_EXECUTIONS_FIELD_NUMBER: builtins.int
+    TOTAL_OVERLOADED_FIELD_NUMBER: builtins.int
     TOOLS_FIELD_NUMBER: builtins.int
-    SESSIONS_FIELD_NUMBER: builtins.int
+    LIVE_SESSIONS_FIELD_NUMBER: builtins.int
+    SUSPENDED_SESSIONS_FIELD_NUMBER: builtins.int
+    SNAPSHOTS_FIELD_NUMBER: builtins.int
     CONTAINERS_FIELD_NUMBER: builtins.int
+    MAX_CONTAINERS_FIELD_NUMBER: builtins.int
     AGENTS_FIELD_NUMBER: builtins.int
+    RUNNING_AGENTS_FIELD_NUMBER: builtins.int
+    POOLS_FIELD_NUMBER: builtins.int
+    LEASES_FIELD_NUMBER: builtins.int
+    TOTAL_EGRESS_ALLOWED_FIELD_NUMBER: builtins.int
+    TOTAL_EGRESS_DENIED_FIELD_NUMBER: builtins.int
+    AUDIT_SEQUENCE_FIELD_NUMBER: builtins.int
     RESIDENT_MEMORY_BYTES_FIELD_NUMBER: builtins.int
+    CPU_TIME_FIELD_NUMBER: builtins.int
     STORE_BYTES_FIELD_NUMBER: builtins.int
+    STORE_FREE_BYTES_FIELD_NUMBER: builtins.int
     running_executions: builtins.int
     """Executions that run."""
     queued_executions: builtins.int
     """Executions that wait for a slot."""
+    max_executions: builtins.int
+    """Executions that may run at the same time."""
     total_executions: builtins.int
-    """Executions ended since the start."""
+    """Executions ended."""
+    total_overloaded: builtins.int
+    """Calls turned away because the server was full."""
     tools: builtins.int
     """Tools that can run."""
-    sessions: builtins.int
-    """Live sessions."""
+    live_sessions: builtins.int
+    """Open sessions that are in memory."""
+    suspended_sessions: builtins.int
+    """Open sessions that are suspended."""
+    snapshots: builtins.int
+    """Snapshots."""
     containers: builtins.int
-    """Containers that run."""
+    """Containers that are not over."""
+    max_containers: builtins.int
+    """Containers that may be there at the same time; 0 for no bound."""
     agents: builtins.int
     """Agents registered."""
+    running_agents: builtins.int
+    """Agents that run."""
+    pools: builtins.int
+    """Pools."""
+    leases: builtins.int
+    """Containers on loan from pools."""
+    total_egress_allowed: builtins.int
+    """Requests that the gate let through."""
+    total_egress_denied: builtins.int
+    """Requests that the gate refused."""
+    audit_sequence: builtins.int
+    """Sequence of the newest audit record; 0 for none."""
     resident_memory_bytes: builtins.int
     """Resident memory of the server, in bytes."""
     store_bytes: builtins.int
-    """Size of the store, in bytes."""
+    """Size of the store in bytes, its files for snapshots and checkpoints included."""
+    store_free_bytes: builtins.int
+    """Bytes free on the store's disk."""
     @property
     def uptime(self) -> google.protobuf.duration_pb2.Duration:
         """Time since the start."""
+
+    @property
+    def cpu_time(self) -> google.protobuf.duration_pb2.Duration:
+        """Processor time of the server, guests in WASM included."""
 
     def __init__(
         self,
@@ -164,15 +380,28 @@ class GetStatsResponse(google.protobuf.message.Message):
         uptime: google.protobuf.duration_pb2.Duration | None = ...,
         running_executions: builtins.int = ...,
         queued_executions: builtins.int = ...,
+        max_executions: builtins.int = ...,
         total_executions: builtins.int = ...,
+        total_overloaded: builtins.int = ...,
         tools: builtins.int = ...,
-        sessions: builtins.int = ...,
+        live_sessions: builtins.int = ...,
+        suspended_sessions: builtins.int = ...,
+        snapshots: builtins.int = ...,
         containers: builtins.int = ...,
+        max_containers: builtins.int = ...,
         agents: builtins.int = ...,
+        running_agents: builtins.int = ...,
+        pools: builtins.int = ...,
+        leases: builtins.int = ...,
+        total_egress_allowed: builtins.int = ...,
+        total_egress_denied: builtins.int = ...,
+        audit_sequence: builtins.int = ...,
         resident_memory_bytes: builtins.int = ...,
+        cpu_time: google.protobuf.duration_pb2.Duration | None = ...,
         store_bytes: builtins.int = ...,
+        store_free_bytes: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["uptime", b"uptime"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agents", b"agents", "containers", b"containers", "queued_executions", b"queued_executions", "resident_memory_bytes", b"resident_memory_bytes", "running_executions", b"running_executions", "sessions", b"sessions", "store_bytes", b"store_bytes", "tools", b"tools", "total_executions", b"total_executions", "uptime", b"uptime"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["cpu_time", b"cpu_time", "uptime", b"uptime"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["agents", b"agents", "audit_sequence", b"audit_sequence", "containers", b"containers", "cpu_time", b"cpu_time", "leases", b"leases", "live_sessions", b"live_sessions", "max_containers", b"max_containers", "max_executions", b"max_executions", "pools", b"pools", "queued_executions", b"queued_executions", "resident_memory_bytes", b"resident_memory_bytes", "running_agents", b"running_agents", "running_executions", b"running_executions", "snapshots", b"snapshots", "store_bytes", b"store_bytes", "store_free_bytes", b"store_free_bytes", "suspended_sessions", b"suspended_sessions", "tools", b"tools", "total_egress_allowed", b"total_egress_allowed", "total_egress_denied", b"total_egress_denied", "total_executions", b"total_executions", "total_overloaded", b"total_overloaded", "uptime", b"uptime"]) -> None: ...
 
 global___GetStatsResponse = GetStatsResponse

@@ -28,6 +28,7 @@ if _version_not_supported:
 
 class SystemStub(object):
     """The server itself: what it is, how it is, and what has happened on it.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
     """
 
     def __init__(self, channel):
@@ -60,32 +61,36 @@ class SystemStub(object):
 
 class SystemServicer(object):
     """The server itself: what it is, how it is, and what has happened on it.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
     """
 
     def GetServerInfo(self, request, context):
-        """Returns what the server is and offers.
+        """Returns what the server is and offers, and what the caller may do with it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStats(self, request, context):
-        """Returns its figures at this moment.
+        """Returns its figures at this moment. The endpoint /metrics has them over time and in more detail.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamAudit(self, request, context):
-        """Streams audit records from a sequence on, then live if asked to. OUT_OF_RANGE when the first one asked
-        for is no longer kept.
+        """Streams audit records from a sequence on, in order, then live if asked to. INVALID_ARGUMENT for a faulty
+        filter; OUT_OF_RANGE when the first one asked for is no longer kept or is beyond the newest by more than
+        one; RESOURCE_EXHAUSTED when the reader is so slow that records it has not read are no longer kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyAudit(self, request, context):
-        """Verifies the chain of the audit log and says where it breaks, if it does.
+        """Verifies the chain of the audit log and says where it breaks, if it does: a broken chain is an answer, not
+        an error. OUT_OF_RANGE when the records asked for are not kept; INVALID_ARGUMENT for a range that ends
+        before it begins, or a hash that has not 32 bytes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,6 +129,7 @@ def add_SystemServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class System(object):
     """The server itself: what it is, how it is, and what has happened on it.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
     """
 
     @staticmethod

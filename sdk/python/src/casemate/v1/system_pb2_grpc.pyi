@@ -19,66 +19,80 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class SystemStub:
-    """The server itself: what it is, how it is, and what has happened on it."""
+    """The server itself: what it is, how it is, and what has happened on it.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
+    """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     GetServerInfo: grpc.UnaryUnaryMultiCallable[
         system_pb2.GetServerInfoRequest,
         system_pb2.GetServerInfoResponse,
     ]
-    """Returns what the server is and offers."""
+    """Returns what the server is and offers, and what the caller may do with it."""
 
     GetStats: grpc.UnaryUnaryMultiCallable[
         system_pb2.GetStatsRequest,
         system_pb2.GetStatsResponse,
     ]
-    """Returns its figures at this moment."""
+    """Returns its figures at this moment. The endpoint /metrics has them over time and in more detail."""
 
     StreamAudit: grpc.UnaryStreamMultiCallable[
         audit_pb2.StreamAuditRequest,
         audit_pb2.StreamAuditResponse,
     ]
-    """Streams audit records from a sequence on, then live if asked to. OUT_OF_RANGE when the first one asked
-    for is no longer kept.
+    """Streams audit records from a sequence on, in order, then live if asked to. INVALID_ARGUMENT for a faulty
+    filter; OUT_OF_RANGE when the first one asked for is no longer kept or is beyond the newest by more than
+    one; RESOURCE_EXHAUSTED when the reader is so slow that records it has not read are no longer kept.
     """
 
     VerifyAudit: grpc.UnaryUnaryMultiCallable[
         audit_pb2.VerifyAuditRequest,
         audit_pb2.VerifyAuditResponse,
     ]
-    """Verifies the chain of the audit log and says where it breaks, if it does."""
+    """Verifies the chain of the audit log and says where it breaks, if it does: a broken chain is an answer, not
+    an error. OUT_OF_RANGE when the records asked for are not kept; INVALID_ARGUMENT for a range that ends
+    before it begins, or a hash that has not 32 bytes.
+    """
 
 class SystemAsyncStub:
-    """The server itself: what it is, how it is, and what has happened on it."""
+    """The server itself: what it is, how it is, and what has happened on it.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
+    """
 
     GetServerInfo: grpc.aio.UnaryUnaryMultiCallable[
         system_pb2.GetServerInfoRequest,
         system_pb2.GetServerInfoResponse,
     ]
-    """Returns what the server is and offers."""
+    """Returns what the server is and offers, and what the caller may do with it."""
 
     GetStats: grpc.aio.UnaryUnaryMultiCallable[
         system_pb2.GetStatsRequest,
         system_pb2.GetStatsResponse,
     ]
-    """Returns its figures at this moment."""
+    """Returns its figures at this moment. The endpoint /metrics has them over time and in more detail."""
 
     StreamAudit: grpc.aio.UnaryStreamMultiCallable[
         audit_pb2.StreamAuditRequest,
         audit_pb2.StreamAuditResponse,
     ]
-    """Streams audit records from a sequence on, then live if asked to. OUT_OF_RANGE when the first one asked
-    for is no longer kept.
+    """Streams audit records from a sequence on, in order, then live if asked to. INVALID_ARGUMENT for a faulty
+    filter; OUT_OF_RANGE when the first one asked for is no longer kept or is beyond the newest by more than
+    one; RESOURCE_EXHAUSTED when the reader is so slow that records it has not read are no longer kept.
     """
 
     VerifyAudit: grpc.aio.UnaryUnaryMultiCallable[
         audit_pb2.VerifyAuditRequest,
         audit_pb2.VerifyAuditResponse,
     ]
-    """Verifies the chain of the audit log and says where it breaks, if it does."""
+    """Verifies the chain of the audit log and says where it breaks, if it does: a broken chain is an answer, not
+    an error. OUT_OF_RANGE when the records asked for are not kept; INVALID_ARGUMENT for a range that ends
+    before it begins, or a hash that has not 32 bytes.
+    """
 
 class SystemServicer(metaclass=abc.ABCMeta):
-    """The server itself: what it is, how it is, and what has happened on it."""
+    """The server itself: what it is, how it is, and what has happened on it.
+    Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
+    """
 
     @abc.abstractmethod
     def GetServerInfo(
@@ -86,7 +100,7 @@ class SystemServicer(metaclass=abc.ABCMeta):
         request: system_pb2.GetServerInfoRequest,
         context: _ServicerContext,
     ) -> typing.Union[system_pb2.GetServerInfoResponse, collections.abc.Awaitable[system_pb2.GetServerInfoResponse]]:
-        """Returns what the server is and offers."""
+        """Returns what the server is and offers, and what the caller may do with it."""
 
     @abc.abstractmethod
     def GetStats(
@@ -94,7 +108,7 @@ class SystemServicer(metaclass=abc.ABCMeta):
         request: system_pb2.GetStatsRequest,
         context: _ServicerContext,
     ) -> typing.Union[system_pb2.GetStatsResponse, collections.abc.Awaitable[system_pb2.GetStatsResponse]]:
-        """Returns its figures at this moment."""
+        """Returns its figures at this moment. The endpoint /metrics has them over time and in more detail."""
 
     @abc.abstractmethod
     def StreamAudit(
@@ -102,8 +116,9 @@ class SystemServicer(metaclass=abc.ABCMeta):
         request: audit_pb2.StreamAuditRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[audit_pb2.StreamAuditResponse], collections.abc.AsyncIterator[audit_pb2.StreamAuditResponse]]:
-        """Streams audit records from a sequence on, then live if asked to. OUT_OF_RANGE when the first one asked
-        for is no longer kept.
+        """Streams audit records from a sequence on, in order, then live if asked to. INVALID_ARGUMENT for a faulty
+        filter; OUT_OF_RANGE when the first one asked for is no longer kept or is beyond the newest by more than
+        one; RESOURCE_EXHAUSTED when the reader is so slow that records it has not read are no longer kept.
         """
 
     @abc.abstractmethod
@@ -112,6 +127,9 @@ class SystemServicer(metaclass=abc.ABCMeta):
         request: audit_pb2.VerifyAuditRequest,
         context: _ServicerContext,
     ) -> typing.Union[audit_pb2.VerifyAuditResponse, collections.abc.Awaitable[audit_pb2.VerifyAuditResponse]]:
-        """Verifies the chain of the audit log and says where it breaks, if it does."""
+        """Verifies the chain of the audit log and says where it breaks, if it does: a broken chain is an answer, not
+        an error. OUT_OF_RANGE when the records asked for are not kept; INVALID_ARGUMENT for a range that ends
+        before it begins, or a hash that has not 32 bytes.
+        """
 
 def add_SystemServicer_to_server(servicer: SystemServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

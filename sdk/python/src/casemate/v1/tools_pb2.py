@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from . import execution_pb2 as casemate_dot_v1_dot_execution__pb2
+from . import output_pb2 as casemate_dot_v1_dot_output__pb2
 from . import tool_pb2 as casemate_dot_v1_dot_tool__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63\x61semate/v1/tools.proto\x12\x0b\x63\x61semate.v1\x1a\x1b\x63\x61semate/v1/execution.proto\x1a\x16\x63\x61semate/v1/tool.proto\x1a\x1cgoogle/protobuf/struct.proto\"9\n\x10ListToolsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x11ListToolsResponse\x12 \n\x05tools\x18\x01 \x03(\x0b\x32\x11.casemate.v1.Tool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1e\n\x0eGetToolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x0fGetToolResponse\x12\x1f\n\x04tool\x18\x01 \x01(\x0b\x32\x11.casemate.v1.Tool\"t\n\x13RegisterToolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x08manifest\x18\x02 \x01(\x0b\x32\x19.casemate.v1.ToolManifest\x12\x0e\n\x06module\x18\x03 \x01(\x0c\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"7\n\x14RegisterToolResponse\x12\x1f\n\x04tool\x18\x01 \x01(\x0b\x32\x11.casemate.v1.Tool\"]\n\x11UploadToolRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1d.casemate.v1.UploadToolHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"q\n\x10UploadToolHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x08manifest\x18\x02 \x01(\x0b\x32\x19.casemate.v1.ToolManifest\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"5\n\x12UploadToolResponse\x12\x1f\n\x04tool\x18\x01 \x01(\x0b\x32\x11.casemate.v1.Tool\"5\n\x11\x44\x65leteToolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x14\n\x12\x44\x65leteToolResponse\"(\n\x12ReloadToolsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"r\n\x13ReloadToolsResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x03(\t\x12\x0f\n\x07updated\x18\x02 \x03(\t\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12*\n\x08problems\x18\x04 \x03(\x0b\x32\x18.casemate.v1.ToolProblem\",\n\x0bToolProblem\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"Q\n\x15GetToolSchemasRequest\x12\r\n\x05names\x18\x01 \x03(\t\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.casemate.v1.SchemaFormat\"B\n\x16GetToolSchemasResponse\x12(\n\x07schemas\x18\x01 \x03(\x0b\x32\x17.google.protobuf.Struct\"9\n\x12\x45xecuteToolRequest\x12#\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x15.casemate.v1.ToolCall\"\xd1\x02\n\x08ToolCall\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12-\n\nparameters\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x19\n\x0fparameters_json\x18\x03 \x01(\tH\x00\x12\'\n\x06target\x18\x04 \x01(\x0b\x32\x17.casemate.v1.ToolTarget\x12,\n\x06limits\x18\x05 \x01(\x0b\x32\x1c.casemate.v1.ExecutionLimits\x12\x17\n\x0fkeep_stdin_open\x18\x06 \x01(\x08\x12\x31\n\x06labels\x18\x07 \x03(\x0b\x32!.casemate.v1.ToolCall.LabelsEntry\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05input\"k\n\nToolTarget\x12\x14\n\nsession_id\x18\x01 \x01(\tH\x00\x12\x15\n\x0bsnapshot_id\x18\x02 \x01(\tH\x00\x12\x16\n\x0c\x63ontainer_id\x18\x03 \x01(\tH\x00\x12\x0e\n\x04pool\x18\x04 \x01(\tH\x00\x42\x08\n\x06target\"y\n\x13\x45xecuteToolResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.casemate.v1.Execution\x12\'\n\x06output\x18\x02 \x01(\x0b\x32\x17.casemate.v1.ToolOutput\x12\x0e\n\x06stderr\x18\x03 \x01(\t\"Z\n\x18\x45xecuteToolStreamRequest\x12#\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x15.casemate.v1.ToolCall\x12\x19\n\x11keepalive_seconds\x18\x02 \x01(\r\"G\n\x19\x45xecuteToolStreamResponse\x12*\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.casemate.v1.ExecutionEvent*{\n\x0cSchemaFormat\x12\x1d\n\x19SCHEMA_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14SCHEMA_FORMAT_OPENAI\x10\x01\x12\x1b\n\x17SCHEMA_FORMAT_ANTHROPIC\x10\x02\x12\x15\n\x11SCHEMA_FORMAT_MCP\x10\x03\x32\xf3\x05\n\x05Tools\x12J\n\tListTools\x12\x1d.casemate.v1.ListToolsRequest\x1a\x1e.casemate.v1.ListToolsResponse\x12\x44\n\x07GetTool\x12\x1b.casemate.v1.GetToolRequest\x1a\x1c.casemate.v1.GetToolResponse\x12S\n\x0cRegisterTool\x12 .casemate.v1.RegisterToolRequest\x1a!.casemate.v1.RegisterToolResponse\x12O\n\nUploadTool\x12\x1e.casemate.v1.UploadToolRequest\x1a\x1f.casemate.v1.UploadToolResponse(\x01\x12M\n\nDeleteTool\x12\x1e.casemate.v1.DeleteToolRequest\x1a\x1f.casemate.v1.DeleteToolResponse\x12P\n\x0bReloadTools\x12\x1f.casemate.v1.ReloadToolsRequest\x1a .casemate.v1.ReloadToolsResponse\x12Y\n\x0eGetToolSchemas\x12\".casemate.v1.GetToolSchemasRequest\x1a#.casemate.v1.GetToolSchemasResponse\x12P\n\x0b\x45xecuteTool\x12\x1f.casemate.v1.ExecuteToolRequest\x1a .casemate.v1.ExecuteToolResponse\x12\x64\n\x11\x45xecuteToolStream\x12%.casemate.v1.ExecuteToolStreamRequest\x1a&.casemate.v1.ExecuteToolStreamResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63\x61semate/v1/tools.proto\x12\x0b\x63\x61semate.v1\x1a\x1b\x63\x61semate/v1/execution.proto\x1a\x18\x63\x61semate/v1/output.proto\x1a\x16\x63\x61semate/v1/tool.proto\x1a\x1cgoogle/protobuf/struct.proto\"9\n\x10ListToolsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x11ListToolsResponse\x12 \n\x05tools\x18\x01 \x03(\x0b\x32\x11.casemate.v1.Tool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1e\n\x0eGetToolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x0fGetToolResponse\x12\x1f\n\x04tool\x18\x01 \x01(\x0b\x32\x11.casemate.v1.Tool\"t\n\x13RegisterToolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x08manifest\x18\x02 \x01(\x0b\x32\x19.casemate.v1.ToolManifest\x12\x0e\n\x06module\x18\x03 \x01(\x0c\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"7\n\x14RegisterToolResponse\x12\x1f\n\x04tool\x18\x01 \x01(\x0b\x32\x11.casemate.v1.Tool\"]\n\x11UploadToolRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1d.casemate.v1.UploadToolHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"q\n\x10UploadToolHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x08manifest\x18\x02 \x01(\x0b\x32\x19.casemate.v1.ToolManifest\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"5\n\x12UploadToolResponse\x12\x1f\n\x04tool\x18\x01 \x01(\x0b\x32\x11.casemate.v1.Tool\"5\n\x11\x44\x65leteToolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x14\n\x12\x44\x65leteToolResponse\"(\n\x12ReloadToolsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"r\n\x13ReloadToolsResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x03(\t\x12\x0f\n\x07updated\x18\x02 \x03(\t\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12*\n\x08problems\x18\x04 \x03(\x0b\x32\x18.casemate.v1.ToolProblem\",\n\x0bToolProblem\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\"z\n\x15GetToolSchemasRequest\x12\r\n\x05names\x18\x01 \x03(\t\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.casemate.v1.SchemaFormat\x12\'\n\x06target\x18\x03 \x01(\x0b\x32\x17.casemate.v1.ToolTarget\"B\n\x16GetToolSchemasResponse\x12(\n\x07schemas\x18\x01 \x03(\x0b\x32\x17.google.protobuf.Struct\"9\n\x12\x45xecuteToolRequest\x12#\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x15.casemate.v1.ToolCall\"\xa1\x04\n\x08ToolCall\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12-\n\nparameters\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x19\n\x0fparameters_json\x18\x03 \x01(\tH\x00\x12\'\n\x06target\x18\x04 \x01(\x0b\x32\x17.casemate.v1.ToolTarget\x12,\n\x06limits\x18\x05 \x01(\x0b\x32\x1c.casemate.v1.ExecutionLimits\x12\x17\n\x0fkeep_stdin_open\x18\x06 \x01(\x08\x12\x31\n\x06labels\x18\x07 \x03(\x0b\x32!.casemate.v1.ToolCall.LabelsEntry\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12%\n\x05\x66iles\x18\t \x03(\x0b\x32\x16.casemate.v1.InputFile\x12\x11\n\targuments\x18\n \x03(\t\x12;\n\x0b\x65nvironment\x18\x0b \x03(\x0b\x32&.casemate.v1.ToolCall.EnvironmentEntry\x12\r\n\x05stdin\x18\x0c \x01(\x0c\x12\x14\n\x0creturn_files\x18\r \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05input\"C\n\tInputFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x11\n\x04mode\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x07\n\x05_mode\"\x99\x01\n\nToolTarget\x12\x14\n\nsession_id\x18\x01 \x01(\tH\x00\x12\x15\n\x0bsnapshot_id\x18\x02 \x01(\tH\x00\x12\x16\n\x0c\x63ontainer_id\x18\x03 \x01(\tH\x00\x12\x0e\n\x04pool\x18\x04 \x01(\tH\x00\x12\x1a\n\rexpected_turn\x18\x05 \x01(\x04H\x01\x88\x01\x01\x42\x08\n\x06targetB\x10\n\x0e_expected_turn\"\xf8\x01\n\x13\x45xecuteToolResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.casemate.v1.Execution\x12\'\n\x06output\x18\x02 \x01(\x0b\x32\x17.casemate.v1.ToolOutput\x12\x0e\n\x06stderr\x18\x03 \x01(\t\x12&\n\x05value\x18\x04 \x01(\x0b\x32\x17.casemate.v1.RichOutput\x12-\n\x0crich_outputs\x18\x05 \x03(\x0b\x32\x17.casemate.v1.RichOutput\x12&\n\x05\x66iles\x18\x06 \x03(\x0b\x32\x17.casemate.v1.OutputFile\"Z\n\x18\x45xecuteToolStreamRequest\x12#\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x15.casemate.v1.ToolCall\x12\x19\n\x11keepalive_seconds\x18\x02 \x01(\r\"G\n\x19\x45xecuteToolStreamResponse\x12*\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.casemate.v1.ExecutionEvent*{\n\x0cSchemaFormat\x12\x1d\n\x19SCHEMA_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14SCHEMA_FORMAT_OPENAI\x10\x01\x12\x1b\n\x17SCHEMA_FORMAT_ANTHROPIC\x10\x02\x12\x15\n\x11SCHEMA_FORMAT_MCP\x10\x03\x32\xf3\x05\n\x05Tools\x12J\n\tListTools\x12\x1d.casemate.v1.ListToolsRequest\x1a\x1e.casemate.v1.ListToolsResponse\x12\x44\n\x07GetTool\x12\x1b.casemate.v1.GetToolRequest\x1a\x1c.casemate.v1.GetToolResponse\x12S\n\x0cRegisterTool\x12 .casemate.v1.RegisterToolRequest\x1a!.casemate.v1.RegisterToolResponse\x12O\n\nUploadTool\x12\x1e.casemate.v1.UploadToolRequest\x1a\x1f.casemate.v1.UploadToolResponse(\x01\x12M\n\nDeleteTool\x12\x1e.casemate.v1.DeleteToolRequest\x1a\x1f.casemate.v1.DeleteToolResponse\x12P\n\x0bReloadTools\x12\x1f.casemate.v1.ReloadToolsRequest\x1a .casemate.v1.ReloadToolsResponse\x12Y\n\x0eGetToolSchemas\x12\".casemate.v1.GetToolSchemasRequest\x1a#.casemate.v1.GetToolSchemasResponse\x12P\n\x0b\x45xecuteTool\x12\x1f.casemate.v1.ExecuteToolRequest\x1a .casemate.v1.ExecuteToolResponse\x12\x64\n\x11\x45xecuteToolStream\x12%.casemate.v1.ExecuteToolStreamRequest\x1a&.casemate.v1.ExecuteToolStreamResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,54 +37,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TOOLCALL_LABELSENTRY']._loaded_options = None
   _globals['_TOOLCALL_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_SCHEMAFORMAT']._serialized_start=2014
-  _globals['_SCHEMAFORMAT']._serialized_end=2137
-  _globals['_LISTTOOLSREQUEST']._serialized_start=123
-  _globals['_LISTTOOLSREQUEST']._serialized_end=180
-  _globals['_LISTTOOLSRESPONSE']._serialized_start=182
-  _globals['_LISTTOOLSRESPONSE']._serialized_end=260
-  _globals['_GETTOOLREQUEST']._serialized_start=262
-  _globals['_GETTOOLREQUEST']._serialized_end=292
-  _globals['_GETTOOLRESPONSE']._serialized_start=294
-  _globals['_GETTOOLRESPONSE']._serialized_end=344
-  _globals['_REGISTERTOOLREQUEST']._serialized_start=346
-  _globals['_REGISTERTOOLREQUEST']._serialized_end=462
-  _globals['_REGISTERTOOLRESPONSE']._serialized_start=464
-  _globals['_REGISTERTOOLRESPONSE']._serialized_end=519
-  _globals['_UPLOADTOOLREQUEST']._serialized_start=521
-  _globals['_UPLOADTOOLREQUEST']._serialized_end=614
-  _globals['_UPLOADTOOLHEADER']._serialized_start=616
-  _globals['_UPLOADTOOLHEADER']._serialized_end=729
-  _globals['_UPLOADTOOLRESPONSE']._serialized_start=731
-  _globals['_UPLOADTOOLRESPONSE']._serialized_end=784
-  _globals['_DELETETOOLREQUEST']._serialized_start=786
-  _globals['_DELETETOOLREQUEST']._serialized_end=839
-  _globals['_DELETETOOLRESPONSE']._serialized_start=841
-  _globals['_DELETETOOLRESPONSE']._serialized_end=861
-  _globals['_RELOADTOOLSREQUEST']._serialized_start=863
-  _globals['_RELOADTOOLSREQUEST']._serialized_end=903
-  _globals['_RELOADTOOLSRESPONSE']._serialized_start=905
-  _globals['_RELOADTOOLSRESPONSE']._serialized_end=1019
-  _globals['_TOOLPROBLEM']._serialized_start=1021
-  _globals['_TOOLPROBLEM']._serialized_end=1065
-  _globals['_GETTOOLSCHEMASREQUEST']._serialized_start=1067
-  _globals['_GETTOOLSCHEMASREQUEST']._serialized_end=1148
-  _globals['_GETTOOLSCHEMASRESPONSE']._serialized_start=1150
-  _globals['_GETTOOLSCHEMASRESPONSE']._serialized_end=1216
-  _globals['_EXECUTETOOLREQUEST']._serialized_start=1218
-  _globals['_EXECUTETOOLREQUEST']._serialized_end=1275
-  _globals['_TOOLCALL']._serialized_start=1278
-  _globals['_TOOLCALL']._serialized_end=1615
-  _globals['_TOOLCALL_LABELSENTRY']._serialized_start=1561
-  _globals['_TOOLCALL_LABELSENTRY']._serialized_end=1606
-  _globals['_TOOLTARGET']._serialized_start=1617
-  _globals['_TOOLTARGET']._serialized_end=1724
-  _globals['_EXECUTETOOLRESPONSE']._serialized_start=1726
-  _globals['_EXECUTETOOLRESPONSE']._serialized_end=1847
-  _globals['_EXECUTETOOLSTREAMREQUEST']._serialized_start=1849
-  _globals['_EXECUTETOOLSTREAMREQUEST']._serialized_end=1939
-  _globals['_EXECUTETOOLSTREAMRESPONSE']._serialized_start=1941
-  _globals['_EXECUTETOOLSTREAMRESPONSE']._serialized_end=2012
-  _globals['_TOOLS']._serialized_start=2140
-  _globals['_TOOLS']._serialized_end=2895
+  _globals['_TOOLCALL_ENVIRONMENTENTRY']._loaded_options = None
+  _globals['_TOOLCALL_ENVIRONMENTENTRY']._serialized_options = b'8\001'
+  _globals['_SCHEMAFORMAT']._serialized_start=2533
+  _globals['_SCHEMAFORMAT']._serialized_end=2656
+  _globals['_LISTTOOLSREQUEST']._serialized_start=149
+  _globals['_LISTTOOLSREQUEST']._serialized_end=206
+  _globals['_LISTTOOLSRESPONSE']._serialized_start=208
+  _globals['_LISTTOOLSRESPONSE']._serialized_end=286
+  _globals['_GETTOOLREQUEST']._serialized_start=288
+  _globals['_GETTOOLREQUEST']._serialized_end=318
+  _globals['_GETTOOLRESPONSE']._serialized_start=320
+  _globals['_GETTOOLRESPONSE']._serialized_end=370
+  _globals['_REGISTERTOOLREQUEST']._serialized_start=372
+  _globals['_REGISTERTOOLREQUEST']._serialized_end=488
+  _globals['_REGISTERTOOLRESPONSE']._serialized_start=490
+  _globals['_REGISTERTOOLRESPONSE']._serialized_end=545
+  _globals['_UPLOADTOOLREQUEST']._serialized_start=547
+  _globals['_UPLOADTOOLREQUEST']._serialized_end=640
+  _globals['_UPLOADTOOLHEADER']._serialized_start=642
+  _globals['_UPLOADTOOLHEADER']._serialized_end=755
+  _globals['_UPLOADTOOLRESPONSE']._serialized_start=757
+  _globals['_UPLOADTOOLRESPONSE']._serialized_end=810
+  _globals['_DELETETOOLREQUEST']._serialized_start=812
+  _globals['_DELETETOOLREQUEST']._serialized_end=865
+  _globals['_DELETETOOLRESPONSE']._serialized_start=867
+  _globals['_DELETETOOLRESPONSE']._serialized_end=887
+  _globals['_RELOADTOOLSREQUEST']._serialized_start=889
+  _globals['_RELOADTOOLSREQUEST']._serialized_end=929
+  _globals['_RELOADTOOLSRESPONSE']._serialized_start=931
+  _globals['_RELOADTOOLSRESPONSE']._serialized_end=1045
+  _globals['_TOOLPROBLEM']._serialized_start=1047
+  _globals['_TOOLPROBLEM']._serialized_end=1091
+  _globals['_GETTOOLSCHEMASREQUEST']._serialized_start=1093
+  _globals['_GETTOOLSCHEMASREQUEST']._serialized_end=1215
+  _globals['_GETTOOLSCHEMASRESPONSE']._serialized_start=1217
+  _globals['_GETTOOLSCHEMASRESPONSE']._serialized_end=1283
+  _globals['_EXECUTETOOLREQUEST']._serialized_start=1285
+  _globals['_EXECUTETOOLREQUEST']._serialized_end=1342
+  _globals['_TOOLCALL']._serialized_start=1345
+  _globals['_TOOLCALL']._serialized_end=1890
+  _globals['_TOOLCALL_LABELSENTRY']._serialized_start=1784
+  _globals['_TOOLCALL_LABELSENTRY']._serialized_end=1829
+  _globals['_TOOLCALL_ENVIRONMENTENTRY']._serialized_start=1831
+  _globals['_TOOLCALL_ENVIRONMENTENTRY']._serialized_end=1881
+  _globals['_INPUTFILE']._serialized_start=1892
+  _globals['_INPUTFILE']._serialized_end=1959
+  _globals['_TOOLTARGET']._serialized_start=1962
+  _globals['_TOOLTARGET']._serialized_end=2115
+  _globals['_EXECUTETOOLRESPONSE']._serialized_start=2118
+  _globals['_EXECUTETOOLRESPONSE']._serialized_end=2366
+  _globals['_EXECUTETOOLSTREAMREQUEST']._serialized_start=2368
+  _globals['_EXECUTETOOLSTREAMREQUEST']._serialized_end=2458
+  _globals['_EXECUTETOOLSTREAMRESPONSE']._serialized_start=2460
+  _globals['_EXECUTETOOLSTREAMRESPONSE']._serialized_end=2531
+  _globals['_TOOLS']._serialized_start=2659
+  _globals['_TOOLS']._serialized_end=3414
 # @@protoc_insertion_point(module_scope)

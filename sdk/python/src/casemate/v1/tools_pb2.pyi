@@ -5,6 +5,7 @@ isort:skip_file
 
 import builtins
 from . import execution_pb2
+from . import output_pb2
 from . import tool_pb2
 import collections.abc
 import google.protobuf.descriptor
@@ -389,19 +390,29 @@ class GetToolSchemasRequest(google.protobuf.message.Message):
 
     NAMES_FIELD_NUMBER: builtins.int
     FORMAT_FIELD_NUMBER: builtins.int
+    TARGET_FIELD_NUMBER: builtins.int
     format: global___SchemaFormat.ValueType
     """The form."""
     @property
     def names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of the tools; none means all that can run."""
 
+    @property
+    def target(self) -> global___ToolTarget:
+        """Where they are to run; unset means here, as WASM. With a container or a pool: only tools that can run
+        there, each with what its image offers (the languages of `code`, the kernels of `notebook`). With a
+        session: only the session's tool.
+        """
+
     def __init__(
         self,
         *,
         names: collections.abc.Iterable[builtins.str] | None = ...,
         format: global___SchemaFormat.ValueType = ...,
+        target: global___ToolTarget | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["format", b"format", "names", b"names"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["target", b"target"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["format", b"format", "names", b"names", "target", b"target"]) -> None: ...
 
 global___GetToolSchemasRequest = GetToolSchemasRequest
 
@@ -468,6 +479,22 @@ class ToolCall(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class EnvironmentEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     TOOL_FIELD_NUMBER: builtins.int
     PARAMETERS_FIELD_NUMBER: builtins.int
     PARAMETERS_JSON_FIELD_NUMBER: builtins.int
@@ -476,6 +503,11 @@ class ToolCall(google.protobuf.message.Message):
     KEEP_STDIN_OPEN_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    FILES_FIELD_NUMBER: builtins.int
+    ARGUMENTS_FIELD_NUMBER: builtins.int
+    ENVIRONMENT_FIELD_NUMBER: builtins.int
+    STDIN_FIELD_NUMBER: builtins.int
+    RETURN_FILES_FIELD_NUMBER: builtins.int
     tool: builtins.str
     """Name of the tool. Required."""
     parameters_json: builtins.str
@@ -485,6 +517,10 @@ class ToolCall(google.protobuf.message.Message):
     request_id: builtins.str
     """Makes a retry return the first execution instead of running again, across restarts of the server
     too; a UUID. The same id with another tool or other parameters is refused with ALREADY_EXISTS.
+    """
+    stdin: builtins.bytes
+    """First bytes of standard input; at most 1 MiB. They count for the offsets of WriteStdin. For a tool that
+    reads its parameters from standard input they come after these and a newline.
     """
     @property
     def parameters(self) -> google.protobuf.struct_pb2.Struct:
@@ -502,6 +538,34 @@ class ToolCall(google.protobuf.message.Message):
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Labels to attach: at most 64, keys of 1 to 63 of a-z, A-Z, 0-9, "_", "-", "." and "/", values of at most 255 bytes."""
 
+    @property
+    def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___InputFile]:
+        """Files to put into place before the run: in the scratch directory of `python` and `javascript`, in the
+        workspace of a container. At most 1,000, each path once; together they must fit the call's message
+        (larger ones go by WriteFile or UploadArchive). Tools from WASM modules take none.
+        """
+
+    @property
+    def arguments(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Arguments of the program, without its own name: `sys.argv[1:]`, `process.argv.slice(2)`, "$1" and on. At
+        most 1,024, together at most 64 KiB. Interpreters, `shell` and `code` take them; other tools take none.
+        """
+
+    @property
+    def environment(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Environment variables, on top of the manifest's, the session's or the container's; at most 256, together
+        at most 64 KiB. Names that steer the supervisor, the loader or the proxy are refused. In a session they
+        count for this turn only.
+        """
+
+    @property
+    def return_files(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Files whose contents to keep and return: paths relative to the scratch directory or the workspace, "*"
+        for any name, "**" for any number of directories. At most 64. None means every new or changed file of
+        a fresh WASM isolate, which are lost otherwise, and no contents from sessions and containers, where the
+        files stay. The result lists the files in any case.
+        """
+
     def __init__(
         self,
         *,
@@ -513,12 +577,47 @@ class ToolCall(google.protobuf.message.Message):
         keep_stdin_open: builtins.bool = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         request_id: builtins.str = ...,
+        files: collections.abc.Iterable[global___InputFile] | None = ...,
+        arguments: collections.abc.Iterable[builtins.str] | None = ...,
+        environment: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        stdin: builtins.bytes = ...,
+        return_files: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["input", b"input", "limits", b"limits", "parameters", b"parameters", "parameters_json", b"parameters_json", "target", b"target"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["input", b"input", "keep_stdin_open", b"keep_stdin_open", "labels", b"labels", "limits", b"limits", "parameters", b"parameters", "parameters_json", b"parameters_json", "request_id", b"request_id", "target", b"target", "tool", b"tool"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["arguments", b"arguments", "environment", b"environment", "files", b"files", "input", b"input", "keep_stdin_open", b"keep_stdin_open", "labels", b"labels", "limits", b"limits", "parameters", b"parameters", "parameters_json", b"parameters_json", "request_id", b"request_id", "return_files", b"return_files", "stdin", b"stdin", "target", b"target", "tool", b"tool"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["input", b"input"]) -> typing.Literal["parameters", "parameters_json"] | None: ...
 
 global___ToolCall = ToolCall
+
+@typing.final
+class InputFile(google.protobuf.message.Message):
+    """A file to put into place before a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    MODE_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """Path, relative to the scratch directory or the workspace: valid UTF-8 of at most 4,096 bytes, without
+    ".." and not absolute. Missing directories are made; a file that is there is replaced. Required.
+    """
+    data: builtins.bytes
+    """The content."""
+    mode: builtins.int
+    """Permission bits, 0 to 0o777; unset means 0o644."""
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        data: builtins.bytes = ...,
+        mode: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_mode", b"_mode", "mode", b"mode"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_mode", b"_mode", "data", b"data", "mode", b"mode", "path", b"path"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_mode", b"_mode"]) -> typing.Literal["mode"] | None: ...
+
+global___InputFile = InputFile
 
 @typing.final
 class ToolTarget(google.protobuf.message.Message):
@@ -530,6 +629,7 @@ class ToolTarget(google.protobuf.message.Message):
     SNAPSHOT_ID_FIELD_NUMBER: builtins.int
     CONTAINER_ID_FIELD_NUMBER: builtins.int
     POOL_FIELD_NUMBER: builtins.int
+    EXPECTED_TURN_FIELD_NUMBER: builtins.int
     session_id: builtins.str
     """A live session, by id."""
     snapshot_id: builtins.str
@@ -538,6 +638,11 @@ class ToolTarget(google.protobuf.message.Message):
     """A running container, by id."""
     pool: builtins.str
     """A container leased from this pool for this one run."""
+    expected_turn: builtins.int
+    """With `session_id`: the session's `turn` when this call begins, so that it never runs on a state other than
+    the one the caller knows; otherwise nothing runs and the call answers ABORTED with the present turn.
+    Unset means any. Not with another target.
+    """
     def __init__(
         self,
         *,
@@ -545,9 +650,13 @@ class ToolTarget(google.protobuf.message.Message):
         snapshot_id: builtins.str = ...,
         container_id: builtins.str = ...,
         pool: builtins.str = ...,
+        expected_turn: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["container_id", b"container_id", "pool", b"pool", "session_id", b"session_id", "snapshot_id", b"snapshot_id", "target", b"target"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["container_id", b"container_id", "pool", b"pool", "session_id", b"session_id", "snapshot_id", b"snapshot_id", "target", b"target"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_expected_turn", b"_expected_turn", "container_id", b"container_id", "expected_turn", b"expected_turn", "pool", b"pool", "session_id", b"session_id", "snapshot_id", b"snapshot_id", "target", b"target"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_expected_turn", b"_expected_turn", "container_id", b"container_id", "expected_turn", b"expected_turn", "pool", b"pool", "session_id", b"session_id", "snapshot_id", b"snapshot_id", "target", b"target"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_turn", b"_expected_turn"]) -> typing.Literal["expected_turn"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["target", b"target"]) -> typing.Literal["session_id", "snapshot_id", "container_id", "pool"] | None: ...
 
 global___ToolTarget = ToolTarget
@@ -561,15 +670,38 @@ class ExecuteToolResponse(google.protobuf.message.Message):
     EXECUTION_FIELD_NUMBER: builtins.int
     OUTPUT_FIELD_NUMBER: builtins.int
     STDERR_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    RICH_OUTPUTS_FIELD_NUMBER: builtins.int
+    FILES_FIELD_NUMBER: builtins.int
     stderr: builtins.str
-    """What it printed on standard error, as text; invalid bytes become U+FFFD. At most the last 64 KiB."""
+    """What it printed on standard error, as text; invalid bytes become U+FFFD. At most the last 64 KiB. Of a
+    run in stages, in the last stage.
+    """
     @property
     def execution(self) -> execution_pb2.Execution:
-        """The execution, over by now."""
+        """The execution, over by now. Its result has the exception, the stages and the list of files."""
 
     @property
     def output(self) -> execution_pb2.ToolOutput:
-        """What it printed on standard output."""
+        """What it printed on standard output; of a run in stages, in the last stage."""
+
+    @property
+    def value(self) -> output_pb2.RichOutput:
+        """The value of the last expression, as text/plain and, where it can be, as application/json, HTML or an
+        image; unset when there is none. Interpreters fill it.
+        """
+
+    @property
+    def rich_outputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[output_pb2.RichOutput]:
+        """What the program displayed, in order: figures, tables. Without the value. Interpreters fill it. What
+        does not fit the answer has its forms without content; the journal has it.
+        """
+
+    @property
+    def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[output_pb2.OutputFile]:
+        """The files whose contents were kept, by path. The contents are in the answer as far as they fit in 3 MiB,
+        with the rich outputs; the journal has them all. Interpreters and tools in containers fill it.
+        """
 
     def __init__(
         self,
@@ -577,9 +709,12 @@ class ExecuteToolResponse(google.protobuf.message.Message):
         execution: execution_pb2.Execution | None = ...,
         output: execution_pb2.ToolOutput | None = ...,
         stderr: builtins.str = ...,
+        value: output_pb2.RichOutput | None = ...,
+        rich_outputs: collections.abc.Iterable[output_pb2.RichOutput] | None = ...,
+        files: collections.abc.Iterable[output_pb2.OutputFile] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["execution", b"execution", "output", b"output"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["execution", b"execution", "output", b"output", "stderr", b"stderr"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["execution", b"execution", "output", b"output", "value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["execution", b"execution", "files", b"files", "output", b"output", "rich_outputs", b"rich_outputs", "stderr", b"stderr", "value", b"value"]) -> None: ...
 
 global___ExecuteToolResponse = ExecuteToolResponse
 

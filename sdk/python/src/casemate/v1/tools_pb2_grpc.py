@@ -130,7 +130,8 @@ class ToolsServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetToolSchemas(self, request, context):
-        """Returns tools in the forms that models' APIs take. NOT_FOUND when a named tool does not exist.
+        """Returns tools in the forms that models' APIs take. NOT_FOUND when a named tool or the target does not
+        exist; FAILED_PRECONDITION when a named tool cannot run in the target.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,7 +141,11 @@ class ToolsServicer(object):
         """Runs a tool and returns its output. Ending the call early, by cancel or deadline, ends the run.
         What the guest does wrong (exit code, trap, timeout, limit) is a result, not an error.
         INVALID_ARGUMENT with one field violation per problem for parameters that do not satisfy the
-        input schema; NOT_FOUND for an unknown tool; RESOURCE_EXHAUSTED with RetryInfo when the server is full.
+        input schema; NOT_FOUND for an unknown tool, session, snapshot, container or pool; RESOURCE_EXHAUSTED
+        with RetryInfo when the server, the tool, the session's queue or the pool's line is full; ABORTED when
+        the session is at another turn than `expected_turn`; FAILED_PRECONDITION when the target cannot run
+        the tool, or a session is closed; UNIMPLEMENTED for a target or field that this server does not know
+        how to serve.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

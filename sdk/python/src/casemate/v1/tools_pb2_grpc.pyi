@@ -63,7 +63,9 @@ class ToolsStub:
         tools_pb2.GetToolSchemasRequest,
         tools_pb2.GetToolSchemasResponse,
     ]
-    """Returns tools in the forms that models' APIs take. NOT_FOUND when a named tool does not exist."""
+    """Returns tools in the forms that models' APIs take. NOT_FOUND when a named tool or the target does not
+    exist; FAILED_PRECONDITION when a named tool cannot run in the target.
+    """
 
     ExecuteTool: grpc.UnaryUnaryMultiCallable[
         tools_pb2.ExecuteToolRequest,
@@ -72,7 +74,11 @@ class ToolsStub:
     """Runs a tool and returns its output. Ending the call early, by cancel or deadline, ends the run.
     What the guest does wrong (exit code, trap, timeout, limit) is a result, not an error.
     INVALID_ARGUMENT with one field violation per problem for parameters that do not satisfy the
-    input schema; NOT_FOUND for an unknown tool; RESOURCE_EXHAUSTED with RetryInfo when the server is full.
+    input schema; NOT_FOUND for an unknown tool, session, snapshot, container or pool; RESOURCE_EXHAUSTED
+    with RetryInfo when the server, the tool, the session's queue or the pool's line is full; ABORTED when
+    the session is at another turn than `expected_turn`; FAILED_PRECONDITION when the target cannot run
+    the tool, or a session is closed; UNIMPLEMENTED for a target or field that this server does not know
+    how to serve.
     """
 
     ExecuteToolStream: grpc.UnaryStreamMultiCallable[
@@ -129,7 +135,9 @@ class ToolsAsyncStub:
         tools_pb2.GetToolSchemasRequest,
         tools_pb2.GetToolSchemasResponse,
     ]
-    """Returns tools in the forms that models' APIs take. NOT_FOUND when a named tool does not exist."""
+    """Returns tools in the forms that models' APIs take. NOT_FOUND when a named tool or the target does not
+    exist; FAILED_PRECONDITION when a named tool cannot run in the target.
+    """
 
     ExecuteTool: grpc.aio.UnaryUnaryMultiCallable[
         tools_pb2.ExecuteToolRequest,
@@ -138,7 +146,11 @@ class ToolsAsyncStub:
     """Runs a tool and returns its output. Ending the call early, by cancel or deadline, ends the run.
     What the guest does wrong (exit code, trap, timeout, limit) is a result, not an error.
     INVALID_ARGUMENT with one field violation per problem for parameters that do not satisfy the
-    input schema; NOT_FOUND for an unknown tool; RESOURCE_EXHAUSTED with RetryInfo when the server is full.
+    input schema; NOT_FOUND for an unknown tool, session, snapshot, container or pool; RESOURCE_EXHAUSTED
+    with RetryInfo when the server, the tool, the session's queue or the pool's line is full; ABORTED when
+    the session is at another turn than `expected_turn`; FAILED_PRECONDITION when the target cannot run
+    the tool, or a session is closed; UNIMPLEMENTED for a target or field that this server does not know
+    how to serve.
     """
 
     ExecuteToolStream: grpc.aio.UnaryStreamMultiCallable[
@@ -209,7 +221,9 @@ class ToolsServicer(metaclass=abc.ABCMeta):
         request: tools_pb2.GetToolSchemasRequest,
         context: _ServicerContext,
     ) -> typing.Union[tools_pb2.GetToolSchemasResponse, collections.abc.Awaitable[tools_pb2.GetToolSchemasResponse]]:
-        """Returns tools in the forms that models' APIs take. NOT_FOUND when a named tool does not exist."""
+        """Returns tools in the forms that models' APIs take. NOT_FOUND when a named tool or the target does not
+        exist; FAILED_PRECONDITION when a named tool cannot run in the target.
+        """
 
     @abc.abstractmethod
     def ExecuteTool(
@@ -220,7 +234,11 @@ class ToolsServicer(metaclass=abc.ABCMeta):
         """Runs a tool and returns its output. Ending the call early, by cancel or deadline, ends the run.
         What the guest does wrong (exit code, trap, timeout, limit) is a result, not an error.
         INVALID_ARGUMENT with one field violation per problem for parameters that do not satisfy the
-        input schema; NOT_FOUND for an unknown tool; RESOURCE_EXHAUSTED with RetryInfo when the server is full.
+        input schema; NOT_FOUND for an unknown tool, session, snapshot, container or pool; RESOURCE_EXHAUSTED
+        with RetryInfo when the server, the tool, the session's queue or the pool's line is full; ABORTED when
+        the session is at another turn than `expected_turn`; FAILED_PRECONDITION when the target cannot run
+        the tool, or a session is closed; UNIMPLEMENTED for a target or field that this server does not know
+        how to serve.
         """
 
     @abc.abstractmethod
