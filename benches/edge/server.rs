@@ -10,7 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
 
 const TOKEN: &str = "bench-token-0123456789abcdef0123456789";
 
@@ -49,6 +50,17 @@ pub fn ten_tools() -> Folder {
     ])
 }
 
+/// The guests of the tests, without manifests.
+pub fn guests(names: &[&str]) -> Folder {
+    let folder = folder(&[]);
+    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests");
+    for name in names {
+        let file = format!("{name}.wasm");
+        std::fs::copy(guests.join(&file), folder.path().join("tools").join(file)).expect("the guest is there");
+    }
+    folder
+}
+
 /// The server as a process of its own.
 pub struct Process {
     child: Child,
@@ -58,8 +70,50 @@ pub struct Process {
     _folder: Folder,
 }
 
+/// How much of the way a call goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Health's Check: counted and routed, no token, no handler to speak of.
+    Check,
+    /// A tool that does not exist, with the whole payload: token, permission, decoding, and a refusal.
+    Refused,
+    /// The whole call.
+    Execute,
+    /// The whole call, recorded on disk before and after.
+    Durable,
+}
+
+impl Step {
+    pub const ALL: [Step; 4] = [Step::Check, Step::Refused, Step::Execute, Step::Durable];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Check => "health_check",
+            Step::Refused => "refused_call",
+            Step::Execute => "execute_tool",
+            Step::Durable => "execute_tool_request_id",
+        }
+    }
+
+    pub fn label(self) -> &'static str {
+        match self {
+            Step::Check => "Health/Check (no token)",
+            Step::Refused => "ExecuteTool, refused: no such tool",
+            Step::Execute => "ExecuteTool echo",
+            Step::Durable => "ExecuteTool echo with request_id",
+        }
+    }
+}
+
+type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 impl Process {
     pub async fn start(folder: Folder) -> Process {
+        Self::start_with(folder, &[]).await
+    }
+
+    /// With more settings: `("CASEMATE_...", "value")`.
+    pub async fn start_with(folder: Folder, settings: &[(&str, &str)]) -> Process {
         let ready = folder.path().join("ready.json");
         let _ = std::fs::remove_file(&ready);
         let began = Instant::now();
@@ -68,6 +122,7 @@ impl Process {
             .args(["serve", "--address", "127.0.0.1:0", "--http-address", "127.0.0.1:0", "--tools", "tools"])
             .args(["--data", "data", "--ready-file", "ready.json", "--log-level", "warn"])
             .env("CASEMATE_AUTH__TOKEN", TOKEN)
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .spawn()
             .expect("casemate starts");
@@ -85,35 +140,73 @@ impl Process {
     /// Resident bytes once the server has been left alone for a second.
     pub async fn idle_memory(&self) -> u64 {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a resident size");
-        let kib: u64 = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number");
-        kib << 10
+        self.memory()
     }
 
-    pub async fn caller(&self) -> impl Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync + 'static {
-        let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", self.address))
+    /// Resident bytes now.
+    pub fn memory(&self) -> u64 {
+        self.status("VmRSS:") << 10
+    }
+
+    /// Threads now.
+    pub fn threads(&self) -> u64 {
+        self.status("Threads:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let line = status.lines().find(|line| line.starts_with(name)).expect("a line of that name");
+        line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number")
+    }
+
+    /// A connection of its own.
+    pub async fn connect(&self) -> Channel {
+        tonic::transport::Endpoint::from_shared(format!("http://{}", self.address))
             .expect("an address")
             .connect()
             .await
-            .expect("a connection");
+            .expect("a connection")
+    }
+
+    /// Calls again and again, over a connection of its own.
+    pub async fn caller(&self, step: Step) -> impl Fn() -> Call + Send + Sync + 'static {
+        let channel = self.connect().await;
         let parameters = format!("{{\"text\":\"{}\"}}", "x".repeat(PAYLOAD - r#"{"text":""}"#.len()));
-        let token = MetadataValue::try_from(format!("Bearer {TOKEN}")).expect("ASCII");
-        move || {
+        move || -> Call {
+            if step == Step::Check {
+                let mut client = tonic_health::pb::health_client::HealthClient::new(channel.clone());
+                return Box::pin(async move {
+                    client.check(tonic_health::pb::HealthCheckRequest::default()).await.expect("an answer");
+                });
+            }
             let mut client = ToolsClient::new(channel.clone());
             let call = v1::ToolCall {
-                tool: "echo".into(),
+                tool: if step == Step::Refused { "none".into() } else { "echo".into() },
                 input: Some(v1::tool_call::Input::ParametersJson(parameters.clone())),
+                request_id: if step == Step::Durable { uuid::Uuid::now_v7().to_string() } else { String::new() },
                 ..Default::default()
             };
-            let mut request = tonic::Request::new(v1::ExecuteToolRequest { call: Some(call) });
-            request.metadata_mut().insert("authorization", token.clone());
+            let request = authorized(v1::ExecuteToolRequest { call: Some(call) });
             Box::pin(async move {
-                let answer = client.execute_tool(request).await.expect("an answer").into_inner();
-                assert_eq!(answer.execution.expect("an execution").state, v1::ExecutionState::Succeeded as i32);
+                match (client.execute_tool(request).await, step) {
+                    (Err(status), Step::Refused) => assert_eq!(status.code(), tonic::Code::NotFound),
+                    (answer, _) => {
+                        let execution = answer.expect("an answer").into_inner().execution.expect("an execution");
+                        assert_eq!(execution.state, v1::ExecutionState::Succeeded as i32);
+                    }
+                }
             })
         }
     }
+}
+
+/// A request with the token.
+pub fn authorized<T>(message: T) -> tonic::Request<T> {
+    static HEADER: std::sync::LazyLock<MetadataValue<Ascii>> =
+        std::sync::LazyLock::new(|| MetadataValue::try_from(format!("Bearer {TOKEN}")).expect("ASCII"));
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("authorization", HEADER.clone());
+    request
 }
 
 impl Drop for Process {

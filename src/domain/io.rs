@@ -6,7 +6,8 @@ use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-/// Takes what a guest says. Never blocks and never fails: keeping bounds is the sink's affair.
+/// Takes what a guest says. Never blocks and never fails: keeping bounds is the sink's affair. It may ask
+/// for a moment's patience, and gets no more than that.
 pub trait OutputSink: Send + Sync + 'static {
     /// The guest wrote these bytes.
     fn write(&self, stream: OutputStream, data: Bytes);
@@ -14,6 +15,13 @@ pub trait OutputSink: Send + Sync + 'static {
     fn log(&self, level: LogLevel, message: String);
     /// The guest told its progress.
     fn progress(&self, progress: Progress);
+    /// Ready when more output makes nobody who keeps up lose any; otherwise wakes the task when that
+    /// changes. Who writes waits a moment at most, then calls [`OutputSink::go_on`] and writes all the same.
+    fn poll_room(&self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+    /// The writer's patience is over.
+    fn go_on(&self) {}
 }
 
 /// Gives a guest its standard input.

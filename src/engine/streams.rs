@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
@@ -17,12 +18,17 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 /// at its word.
 const CHUNK: usize = 64 << 10;
 
+/// How long a guest waits for readers that keep up, at a time. Those that then have not taken what is about
+/// to be dropped are told so, and are not waited for again before they have caught up: a slow reader costs a
+/// guest this much once.
+const PATIENCE: Duration = Duration::from_millis(5);
+
 /// Standard input.
 #[derive(Clone)]
 pub(super) struct Input(pub Arc<dyn InputSource>);
 
-/// Standard output or standard error. The sink takes everything at once and keeps its own bounds, so
-/// writing never waits.
+/// Standard output or standard error. The sink takes everything at once and keeps its own bounds; writing
+/// waits for [`PATIENCE`] at most.
 #[derive(Clone)]
 pub(super) struct Output(pub Arc<dyn OutputSink>, pub Stream);
 
@@ -106,7 +112,14 @@ impl StdoutStream for Output {
 
 #[async_trait]
 impl Pollable for Output {
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        let sink = &self.0;
+        if poll_fn(|cx| Poll::Ready(sink.poll_room(cx).is_pending())).await
+            && tokio::time::timeout(PATIENCE, poll_fn(|cx| sink.poll_room(cx))).await.is_err()
+        {
+            sink.go_on();
+        }
+    }
 }
 
 #[async_trait]
@@ -127,6 +140,7 @@ impl OutputStream for Output {
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.ready().await;
         self.write(bytes)
     }
 }

@@ -9,7 +9,7 @@ use super::registry::Shared;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::store::Store;
-use crate::store::executions::{self, Retention};
+use crate::store::executions::{self, Retention, Tally};
 use parking_lot::Mutex;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -61,7 +61,13 @@ impl Keeper {
     /// Writes an ended execution now and answers when it is on disk.
     pub(super) async fn now(&self, live: Arc<Live>) -> Result<()> {
         let record = live.clone();
-        self.store.write(move |db| put_ended(db, &record)).await?;
+        self.store
+            .write(move |db| {
+                let mut tally = Tally::default();
+                put_ended(db, &record, &mut tally)?;
+                tally.write(db)
+            })
+            .await?;
         live.set_kept();
         Ok(())
     }
@@ -86,7 +92,11 @@ impl Keeper {
             let result = self
                 .store
                 .write(move |db| {
-                    written.iter().filter(|live| !live.is_kept()).try_for_each(|live| put_ended(db, live))?;
+                    let mut tally = Tally::default();
+                    for live in written.iter().filter(|live| !live.is_kept()) {
+                        put_ended(db, live, &mut tally)?;
+                    }
+                    tally.write(db)?;
                     executions::enforce_retention(db, &retention, Timestamp::now(), REMOVALS)
                 })
                 .await;
@@ -138,9 +148,9 @@ pub(super) async fn run(shared: Weak<Shared>) {
     }
 }
 
-fn put_ended(db: &rusqlite::Connection, live: &Live) -> rusqlite::Result<()> {
+fn put_ended(db: &rusqlite::Connection, live: &Live, tally: &mut Tally) -> rusqlite::Result<()> {
     let (standing, events) = live.journal().record();
-    executions::put(db, &live.execution_with(standing), live.fingerprint(), Some(&events))?;
+    executions::put_counted(db, &live.execution_with(standing), live.fingerprint(), Some(&events), tally)?;
     if live.flushed().load(Ordering::Relaxed) > 0 {
         executions::remove_chunks(db, live.origin().id)?;
     }

@@ -201,6 +201,14 @@ impl OutputSink for Live {
     fn progress(&self, progress: Progress) {
         self.journal.progress(progress);
     }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.journal.poll_room(cx)
+    }
+
+    fn go_on(&self) {
+        self.journal.go_on();
+    }
 }
 
 impl InputSource for Live {

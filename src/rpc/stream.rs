@@ -44,6 +44,13 @@ impl<T> EventStream<T> {
     }
 }
 
+impl<T> Drop for EventStream<T> {
+    fn drop(&mut self) {
+        // A reader that is gone is not waited for.
+        self.live.journal().leave(&self.cursor);
+    }
+}
+
 impl<T> Stream for EventStream<T> {
     type Item = Result<T, Status>;
 

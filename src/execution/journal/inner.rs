@@ -35,8 +35,21 @@ pub(super) struct Inner {
     /// Set by `publish`: readers see the end.
     pub(super) ended: Option<(Timestamp, Arc<Outcome>)>,
     pub(super) next_reader: u64,
+    /// Readers that are attached.
+    pub(super) readers: Vec<Reader>,
     /// Readers that wait for the next event.
     pub(super) waiting: Vec<(u64, Waker)>,
+    /// A writer that waits for readers.
+    pub(super) writer: Option<Waker>,
+}
+
+/// A reader that is attached.
+pub(super) struct Reader {
+    pub(super) number: u64,
+    /// The sequence it reads next.
+    pub(super) next: u64,
+    /// It has seen the newest event at least once and has lost nothing since.
+    pub(super) keeps_up: bool,
 }
 
 pub(super) struct Open {
@@ -93,7 +106,9 @@ impl Inner {
             closed: None,
             ended: None,
             next_reader: 0,
+            readers: Vec::new(),
             waiting: Vec::new(),
+            writer: None,
         }
     }
 
@@ -134,7 +149,7 @@ impl Inner {
         self.tail_weight += weight;
         self.tail.push_back(event);
         // The newest event always stays, so the end is never dropped.
-        while self.tail_weight > (self.budget - self.budget / 4).max(1024) && self.tail.len() > 1 {
+        while self.tail_weight > self.tail_budget() && self.tail.len() > 1 {
             let Some(oldest) = self.tail.pop_front() else { break };
             self.drop_event(oldest);
         }
@@ -161,6 +176,35 @@ impl Inner {
             | EventKind::Progress(_)
             | EventKind::Truncated(_)
             | EventKind::Finished { .. } => {}
+        }
+    }
+
+    fn tail_budget(&self) -> u64 {
+        (self.budget - self.budget / 4).max(1024)
+    }
+
+    /// The reader that keeps up and would lose an event if more output came.
+    pub(super) fn would_lose(&mut self) -> Option<&mut Reader> {
+        if self.readers.is_empty() {
+            return None;
+        }
+        let open = self.open.as_ref().map_or(0, Open::len);
+        let soon = self.tail_weight + (open + self.chunk_size()) as u64;
+        if soon <= self.tail_budget() {
+            return None;
+        }
+        let oldest = self.tail.front()?.sequence;
+        self.readers.iter_mut().find(|reader| reader.keeps_up && reader.next <= oldest)
+    }
+
+    /// Notes how far a reader has come.
+    pub(super) fn progressed(&mut self, number: u64, next: u64, caught_up: bool) {
+        if let Some(reader) = self.readers.iter_mut().find(|reader| reader.number == number) {
+            reader.next = next;
+            reader.keeps_up |= caught_up;
+        }
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
         }
     }
 

@@ -4,7 +4,8 @@
 //! - sequences start at 1 and have no gaps: a `Truncated` event stands for the events it replaces;
 //! - an event that a reader has seen never changes;
 //! - exactly one `Finished`, and it is the last event;
-//! - a writer never waits for a reader, and a reader that stands still costs nothing.
+//! - a reader never stalls a writer: one that keeps up may hold it for a moment so as to lose nothing
+//!   ([`Journal::poll_room`]), one that does not loses the middle and is told so.
 //!
 //! Output is kept as a head and a tail: the first quarter of the budget and the newest three quarters.
 //! Small writes are joined into one event until somebody reads it, so a guest that writes single
@@ -18,7 +19,7 @@ use crate::domain::event::{Event, EventKind, LogLevel, OutputStream, Progress};
 use crate::domain::execution::{ExecutionState, Outcome};
 use crate::domain::time::Timestamp;
 use bytes::{Bytes, BytesMut};
-use inner::{Inner, Open, OpenData};
+use inner::{Inner, Open, OpenData, Reader};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -259,7 +260,42 @@ impl Journal {
     pub fn reader(&self, from: u64) -> Cursor {
         let mut inner = self.inner.lock();
         inner.next_reader += 1;
-        Cursor { reader: inner.next_reader, next: from.max(1), over: false }
+        let (number, next) = (inner.next_reader, from.max(1));
+        inner.readers.push(Reader { number, next, keeps_up: false });
+        Cursor { reader: number, next, over: false }
+    }
+
+    /// Forgets a reader that reads no more.
+    pub fn leave(&self, cursor: &Cursor) {
+        let mut inner = self.inner.lock();
+        inner.readers.retain(|reader| reader.number != cursor.reader);
+        inner.waiting.retain(|(reader, _)| *reader != cursor.reader);
+        if let Some(writer) = inner.writer.take() {
+            writer.wake();
+        }
+    }
+
+    /// Ready when more output would make no reader that keeps up lose any; otherwise wakes the writer when
+    /// that changes. A writer waits a moment and then calls [`Journal::go_on`].
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.inner.lock();
+        if inner.would_lose().is_none() {
+            return Poll::Ready(());
+        }
+        match &mut inner.writer {
+            Some(writer) => writer.clone_from(cx.waker()),
+            None => inner.writer = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Waits no longer for readers that are about to lose something, not until they have caught up again.
+    pub fn go_on(&self) {
+        let mut inner = self.inner.lock();
+        inner.writer = None;
+        while let Some(reader) = inner.would_lose() {
+            reader.keeps_up = false;
+        }
     }
 
     /// Reads what there is at the cursor, or arranges to be woken. Ready with nothing is the end.
@@ -274,6 +310,7 @@ impl Journal {
         let before = out.len();
         cursor.next = inner.read(cursor.next, BATCH_EVENTS, BATCH_BYTES, out);
         if out.len() > before {
+            inner.progressed(cursor.reader, cursor.next, false);
             cursor.over = matches!(out.last(), Some(Event { kind: EventKind::Finished { .. }, .. }));
             return Poll::Ready(());
         }
@@ -281,6 +318,7 @@ impl Journal {
             cursor.over = true;
             return Poll::Ready(());
         }
+        inner.progressed(cursor.reader, cursor.next, true);
         match inner.waiting.iter_mut().find(|(reader, _)| *reader == cursor.reader) {
             Some((_, waker)) => waker.clone_from(cx.waker()),
             None => inner.waiting.push((cursor.reader, cx.waker().clone())),

@@ -50,7 +50,15 @@ pub struct Filter {
     pub labels: BTreeMap<String, String>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
+struct DetailRef<'a> {
+    subject: &'a Subject,
+    limits: &'a Limits,
+    outcome: Option<&'a Outcome>,
+}
+
+/// [`DetailRef`] as it is read back.
+#[derive(Deserialize)]
 struct Detail {
     subject: Subject,
     limits: Limits,
@@ -62,6 +70,37 @@ const UNKNOWN_EVENTS: u64 = 1 << 32;
 
 const COLUMNS: &str = "id, principal, request_id, state, created, started, ended, sequence, stdin, labels, detail";
 
+/// What rows that came and went change in the totals; written once by [`Tally::write`].
+#[must_use = "the totals are wrong unless it is written"]
+#[derive(Debug, Default)]
+pub struct Tally {
+    executions: i64,
+    bytes: i64,
+}
+
+impl Tally {
+    fn add(&mut self, bytes: i64) {
+        self.executions += 1;
+        self.bytes += bytes;
+    }
+
+    fn take(&mut self, bytes: i64) {
+        self.executions -= 1;
+        self.bytes -= bytes;
+    }
+
+    /// Brings the totals up to date. Belongs to the transaction that changed the rows.
+    pub fn write(self, db: &Connection) -> rusqlite::Result<()> {
+        let mut update = db.prepare_cached("UPDATE totals SET value = value + ?2 WHERE name = ?1")?;
+        for (name, change) in [("executions", self.executions), ("execution_bytes", self.bytes)] {
+            if change != 0 {
+                update.execute(params![name, change])?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Records an execution, or brings its record up to date. `journal` is given once it is over.
 pub fn put(
     db: &Connection,
@@ -69,12 +108,21 @@ pub fn put(
     fingerprint: Option<&[u8; 32]>,
     journal: Option<&[Event]>,
 ) -> rusqlite::Result<()> {
+    let mut tally = Tally::default();
+    put_counted(db, execution, fingerprint, journal, &mut tally)?;
+    tally.write(db)
+}
+
+/// As [`put`], for one of many in a transaction: the caller writes the tally at its end.
+pub fn put_counted(
+    db: &Connection,
+    execution: &Execution,
+    fingerprint: Option<&[u8; 32]>,
+    journal: Option<&[Event]>,
+    tally: &mut Tally,
+) -> rusqlite::Result<()> {
     let origin = &execution.origin;
-    let detail = Detail {
-        subject: origin.subject.clone(),
-        limits: origin.limits,
-        outcome: execution.outcome.as_deref().cloned(),
-    };
+    let detail = DetailRef { subject: &origin.subject, limits: &origin.limits, outcome: execution.outcome.as_deref() };
     let detail =
         postcard::to_stdvec(&detail).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     let journal = journal.map(journal::encode).transpose()?;
@@ -91,31 +139,56 @@ pub fn put(
     /// What a row weighs beyond its blobs.
     const ROW: usize = 256;
     let bytes = ROW + detail.len() + journal.as_ref().map_or(0, Vec::len) + labels.as_ref().map_or(0, String::len);
+    let bytes = bytes as i64;
+    let id = origin.id.as_bytes();
+    let added = db
+        .prepare_cached(
+            "INSERT INTO executions (id, state, tool, container, principal, request_id, fingerprint, created, started,
+                                     ended, sequence, stdin, labels, detail, journal, bytes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+             ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![
+            id,
+            execution.state.name(),
+            tool,
+            container,
+            &*origin.principal,
+            origin.request_id.as_ref().map(RequestId::as_bytes),
+            fingerprint,
+            time(origin.created),
+            execution.started.map(time),
+            execution.ended.map(time),
+            integer(execution.last_sequence),
+            integer(execution.stdin_offset),
+            labels,
+            detail,
+            journal,
+            bytes,
+        ])?;
+    if added > 0 {
+        tally.add(bytes);
+        return Ok(());
+    }
+    let before: i64 =
+        db.prepare_cached("SELECT bytes FROM executions WHERE id = ?1")?.query_row([id], |row| row.get(0))?;
     db.prepare_cached(
-        "INSERT INTO executions (id, state, tool, container, principal, request_id, fingerprint, created, started,
-                                 ended, sequence, stdin, labels, detail, journal, bytes)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
-         ON CONFLICT (id) DO UPDATE SET state = ?2, started = ?9, ended = ?10, sequence = ?11, stdin = ?12,
-                                        detail = ?14, journal = ?15, bytes = ?16",
+        "UPDATE executions SET state = ?2, started = ?3, ended = ?4, sequence = ?5, stdin = ?6, detail = ?7,
+                               journal = ?8, bytes = ?9
+         WHERE id = ?1",
     )?
     .execute(params![
-        origin.id.as_bytes(),
+        id,
         execution.state.name(),
-        tool,
-        container,
-        &*origin.principal,
-        origin.request_id.as_ref().map(RequestId::as_bytes),
-        fingerprint,
-        time(origin.created),
         execution.started.map(time),
         execution.ended.map(time),
         integer(execution.last_sequence),
         integer(execution.stdin_offset),
-        labels,
         detail,
         journal,
-        bytes as i64,
+        bytes,
     ])?;
+    tally.bytes += bytes - before;
     Ok(())
 }
 
@@ -130,8 +203,21 @@ pub fn intent(db: &Connection, principal: &str, request_id: RequestId) -> rusqli
 
 /// Forgets an execution.
 pub fn remove(db: &Connection, id: ExecutionId) -> rusqlite::Result<()> {
-    db.prepare_cached("DELETE FROM executions WHERE id = ?1")?.execute([id.as_bytes()])?;
+    let mut tally = Tally::default();
+    delete(db, id.as_bytes(), &mut tally)?;
+    tally.write(db)?;
     remove_chunks(db, id)
+}
+
+fn delete(db: &Connection, id: &[u8; 16], tally: &mut Tally) -> rusqlite::Result<()> {
+    let bytes = db
+        .prepare_cached("DELETE FROM executions WHERE id = ?1 RETURNING bytes")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    if let Some(bytes) = bytes {
+        tally.take(bytes);
+    }
+    Ok(())
 }
 
 /// Adds to what a running execution has said.
@@ -285,16 +371,8 @@ pub fn enforce_retention(
     };
     let oldest = time(now.before(retention.max_age));
     let too_many = total("executions")?.saturating_sub(integer(retention.max_count)).clamp(0, integer(limit));
-    let mut removed = 0;
-    if too_many > 0 {
-        removed += db
-            .prepare_cached(
-                "DELETE FROM executions WHERE id IN
-                 (SELECT id FROM executions WHERE ended IS NOT NULL ORDER BY id LIMIT ?1)",
-            )?
-            .execute([too_many])?;
-    }
     // Ids sort by creation: the oldest ones are at the front, and the first that may stay ends the search.
+    let mut excess_count = too_many;
     let mut excess = total("execution_bytes")?.saturating_sub(integer(retention.max_bytes));
     let mut doomed: Vec<[u8; 16]> = Vec::new();
     {
@@ -303,19 +381,22 @@ pub fn enforce_retention(
         let mut rows = oldest_first.query([integer(limit)])?;
         while let Some(row) = rows.next()? {
             let (created, bytes, ended): (i64, i64, Option<i64>) = (row.get(1)?, row.get(2)?, row.get(3)?);
-            if created >= oldest && excess <= 0 {
+            if created >= oldest && excess <= 0 && excess_count <= 0 {
                 break;
             }
             if ended.is_some() {
                 excess -= bytes;
+                excess_count -= 1;
                 doomed.push(row.get(0)?);
             }
         }
     }
+    let mut tally = Tally::default();
     for id in &doomed {
-        removed += db.prepare_cached("DELETE FROM executions WHERE id = ?1")?.execute([id])?;
+        delete(db, id, &mut tally)?;
     }
-    Ok(removed)
+    tally.write(db)?;
+    Ok(doomed.len())
 }
 
 /// Puts a `Truncated` event wherever sequences are missing between flushed chunks.
