@@ -8,6 +8,10 @@ use serde_json::Value;
 const MAX_PROBLEMS: usize = 50;
 /// Length of one problem's text at most; the instance is in it and may be large.
 const MAX_TEXT: usize = 300;
+/// Bytes of all problems of one document together: they travel in the trailers of an answer, where clients take 8 KiB.
+const MAX_TOLD: usize = 3 << 10;
+/// Length of a pointer at most; its keys are the document's.
+const MAX_POINTER: usize = 1 << 10;
 
 /// A compiled schema.
 #[derive(Debug)]
@@ -18,7 +22,7 @@ pub struct Schema {
 /// One problem: where in the document, and what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// JSON pointer, empty for the whole document.
+    /// JSON pointer, empty for the whole document; where it would be longer than 1 KiB, one to what is around.
     pub pointer: String,
     /// What was expected.
     pub text: String,
@@ -41,7 +45,7 @@ impl Schema {
             .build(schema)
             .map_err(|error| {
                 let at = error.instance_path().to_string();
-                refuse(format!("not a valid JSON Schema 2020-12 at {at:?}: {}", shorten(error.to_string())))
+                refuse(format!("not a valid JSON Schema 2020-12 at {:?}: {}", shorten(at), shorten(error.to_string())))
             })?;
         Ok(Schema { validator })
     }
@@ -52,19 +56,36 @@ impl Schema {
         if self.validator.is_valid(document) {
             return Ok(());
         }
+        let mut size = 0;
         Err(self
             .validator
             .iter_errors(document)
             .take(MAX_PROBLEMS)
-            .map(|error| Problem { pointer: error.instance_path().to_string(), text: shorten(error.to_string()) })
+            .map(|error| Problem {
+                pointer: around(error.instance_path().to_string()),
+                text: shorten(error.to_string()),
+            })
+            .take_while(|problem| {
+                size += problem.pointer.len() + problem.text.len();
+                size <= MAX_TOLD
+            })
             .collect())
     }
 }
 
-fn shorten(mut text: String) -> String {
+/// The pointer, or the longest one within bounds to a value that its place is in.
+fn around(mut pointer: String) -> String {
+    if pointer.len() > MAX_POINTER {
+        let end = pointer.as_bytes()[..=MAX_POINTER].iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        pointer.truncate(end);
+    }
+    pointer
+}
+
+/// At most [`MAX_TEXT`] bytes of a text, and an ellipsis for the rest.
+pub(super) fn shorten(mut text: String) -> String {
     if text.len() > MAX_TEXT {
-        let end = (0..=MAX_TEXT).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-        text.truncate(end);
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
         text.push('…');
     }
     text
@@ -113,5 +134,20 @@ mod tests {
         )
         .unwrap();
         assert!(schema.check(&json!({"next": {"next": 3}})).is_err());
+    }
+
+    #[test]
+    fn problems_are_short_however_large_the_document() {
+        let schema = json!({"additionalProperties": {"items": {"type": "string"}}, "propertyNames": {"maxLength": 3}});
+        let schema = Schema::compile("t", "input_schema", &schema).unwrap();
+        let document = json!({"a/b".repeat(50_000): vec![1; 1000], "c": vec![2; 1000]});
+        let problems = schema.check(&document).unwrap_err();
+        let size: usize = problems.iter().map(|problem| problem.pointer.len() + problem.text.len()).sum();
+        assert!(!problems.is_empty() && size <= MAX_TOLD, "{size} bytes");
+        assert!(problems.iter().all(|problem| document.pointer(&problem.pointer).is_some()), "{problems:?}");
+
+        let schema = json!({"properties": {"x".repeat(100_000): {"type": "objekt"}}});
+        let Err(error) = Schema::compile("t", "input_schema", &schema) else { panic!("expected a refusal") };
+        assert!(error.to_string().len() < 1024);
     }
 }
