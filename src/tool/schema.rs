@@ -1,6 +1,9 @@
 //! JSON Schemas of tools: compiled once, never fetching anything.
 
+mod cost;
+
 use crate::error::{Error, Result, Violation};
+use cost::Cost;
 use jsonschema::{Draft, Validator};
 use serde_json::Value;
 
@@ -17,6 +20,7 @@ const MAX_POINTER: usize = 1 << 10;
 #[derive(Debug)]
 pub struct Schema {
     validator: Validator,
+    cost: Cost,
 }
 
 /// One problem: where in the document, and what was expected.
@@ -38,6 +42,7 @@ impl Schema {
         if !schema.is_object() && !schema.is_boolean() {
             return Err(refuse("a JSON Schema is an object or a boolean".into()));
         }
+        let cost = Cost::of(schema).map_err(refuse)?;
         let validator = jsonschema::options()
             .with_draft(Draft::Draft202012)
             .should_validate_formats(true)
@@ -47,14 +52,19 @@ impl Schema {
                 let at = error.instance_path().to_string();
                 refuse(format!("not a valid JSON Schema 2020-12 at {:?}: {}", shorten(at), shorten(error.to_string())))
             })?;
-        Ok(Schema { validator })
+        Ok(Schema { validator, cost })
     }
 
-    /// Checks a document; every problem, up to a bound.
+    /// Checks a document; every problem, up to a bound. Where telling them would take too long, one for the whole.
     pub fn check(&self, document: &Value) -> std::result::Result<(), Vec<Problem>> {
         // The quick answer first: nearly every document is right.
         if self.validator.is_valid(document) {
             return Ok(());
+        }
+        if !self.cost.can_tell(document) {
+            let text = "does not satisfy the schema; with a schema that returns to itself so often and a document so \
+                        deep, where is not told";
+            return Err(vec![Problem { pointer: String::new(), text: text.into() }]);
         }
         let mut size = 0;
         Err(self
@@ -149,5 +159,52 @@ mod tests {
         let schema = json!({"properties": {"x".repeat(100_000): {"type": "objekt"}}});
         let Err(error) = Schema::compile("t", "input_schema", &schema) else { panic!("expected a refusal") };
         assert!(error.to_string().len() < 1024);
+    }
+
+    fn chain(length: usize, link: impl Fn(Value) -> Value) -> Value {
+        let mut definitions = serde_json::Map::new();
+        for at in 0..length {
+            definitions.insert(format!("a{at}"), link(json!({ "$ref": format!("#/$defs/a{}", at + 1) })));
+        }
+        definitions.insert(format!("a{length}"), json!({"type": "string"}));
+        json!({"$ref": "#/$defs/a0", "$defs": definitions})
+    }
+
+    #[test]
+    fn a_schema_that_multiplies_or_never_ends_is_refused() {
+        for schema in [
+            chain(26, |next| json!({"allOf": [next.clone(), next]})),
+            chain(26, |next| json!({"properties": {"a": next.clone(), "b": next}})),
+            chain(3000, |next| next),
+            json!({"$ref": "#"}),
+            json!({"allOf": [{"$ref": "#/%61llOf/0"}]}),
+            json!({"additionalProperties": {"$ref": "#/$defs/a"}, "allOf": [{"$ref": "#/$defs/a"}],
+                   "$defs": {"a": {"dependentSchemas": {"x": {"$ref": "#"}}}}}),
+            json!({"$dynamicAnchor": "a", "not": {"$dynamicRef": "#a"}}),
+            json!({"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}}}),
+        ] {
+            assert!(Schema::compile("t", "input_schema", &schema).is_err(), "{schema}");
+        }
+        let schema = Schema::compile("t", "input_schema", &chain(8, |next| json!({"allOf": [next.clone(), next]})));
+        assert!(schema.unwrap().check(&json!(1)).is_err());
+        Schema::compile("t", "input_schema", &chain(100, |next| next)).unwrap().check(&json!("x")).unwrap();
+    }
+
+    #[test]
+    fn a_deep_document_is_refused_without_going_down_every_branch() {
+        let branch = json!({"properties": {"a": {"$ref": "#/$defs/node"}}});
+        let schema =
+            json!({"$defs": {"node": {"type": "object", "anyOf": [branch.clone(), branch]}}, "$ref": "#/$defs/node"});
+        let schema = Schema::compile("t", "input_schema", &schema).unwrap();
+        let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!({ "a": inner }));
+        assert!(schema.check(&nested(100)).unwrap_err()[0].text.contains("where is not told"));
+        assert!(!schema.check(&nested(6)).unwrap_err()[0].text.contains("where is not told"));
+        let good = (0..100).fold(json!({}), |inner, _| json!({ "a": inner }));
+        schema.check(&good).unwrap();
+        // One way down is no matter how deep.
+        let list = json!({"properties": {"next": {"$ref": "#"}, "id": {"type": "integer"}}});
+        let list = Schema::compile("t", "input_schema", &list).unwrap();
+        let found = (0..100).fold(json!({"id": "x"}), |inner, _| json!({ "next": inner }));
+        assert!(list.check(&found).unwrap_err()[0].pointer.ends_with("/next/id"));
     }
 }
