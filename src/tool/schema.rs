@@ -62,8 +62,8 @@ impl Schema {
             return Ok(());
         }
         if !self.cost.can_tell(document) {
-            let text = "does not satisfy the schema; with a schema that returns to itself so often and a document so \
-                        deep, where is not told";
+            let text = "does not satisfy the schema; in a document this large, or this deep for a schema that returns to \
+                        itself, where is not told";
             return Err(vec![Problem { pointer: String::new(), text: text.into() }]);
         }
         let mut size = 0;
@@ -201,6 +201,9 @@ mod tests {
         assert!(!schema.check(&nested(6)).unwrap_err()[0].text.contains("where is not told"));
         let good = (0..100).fold(json!({}), |inner, _| json!({ "a": inner }));
         schema.check(&good).unwrap();
+        // Nor is a problem made for each of very many values.
+        let strings = Schema::compile("t", "input_schema", &json!({"items": {"type": "string"}})).unwrap();
+        assert!(strings.check(&json!(vec![1; 1_000_000])).unwrap_err()[0].text.contains("where is not told"));
         // One way down is no matter how deep.
         let list = json!({"properties": {"next": {"$ref": "#"}, "id": {"type": "integer"}}});
         let list = Schema::compile("t", "input_schema", &list).unwrap();

@@ -10,8 +10,9 @@ use std::collections::HashMap;
 const MAX_NODES: u64 = 100_000;
 /// Schemas within schemas at most, through references too: the validator recurses over them.
 const MAX_DEPTH: usize = 256;
-/// Nodes looked at to tell what is wrong with a document, at most; beyond, only that it is wrong.
-const MAX_TELLING: u64 = 10_000_000;
+/// Nodes looked at to tell what is wrong with a document, at most; each may leave a problem of some hundred bytes. Beyond
+/// it is told only that the document is wrong.
+const MAX_TELLING: u64 = 1_000_000;
 
 /// Keywords whose schemas apply to the same value as the schema they stand in; and by name, `dependentSchemas`.
 const IN_PLACE: [&str; 7] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "else"];
@@ -47,16 +48,22 @@ impl Cost {
 
     /// Whether going down every branch for this document stays within bounds.
     pub(super) fn can_tell(&self, document: &Value) -> bool {
-        let levels = self.returns.saturating_pow(depth(document));
-        self.nodes.saturating_mul(levels.max(1)) <= MAX_TELLING
+        let (values, depth) = extent(document);
+        let levels = self.returns.saturating_pow(depth).max(1);
+        self.nodes.saturating_mul(levels).saturating_mul(values) <= MAX_TELLING
     }
 }
 
-fn depth(value: &Value) -> u32 {
+/// How many values a document has, and how deep they lie.
+fn extent(value: &Value) -> (u64, u32) {
+    let join = |(values, depth): (u64, u32), member: &Value| {
+        let (more, deep) = extent(member);
+        (values + more, depth.max(deep + 1))
+    };
     match value {
-        Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
-        Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
-        _ => 0,
+        Value::Array(members) => members.iter().fold((1, 0), join),
+        Value::Object(members) => members.values().fold((1, 0), join),
+        _ => (1, 0),
     }
 }
 
