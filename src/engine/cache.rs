@@ -156,7 +156,7 @@ fn header(key: Key<'_>, code: &[u8]) -> [u8; HEADER] {
     header
 }
 
-fn read_entry(file: &mut File, key: Key<'_>) -> Result<Vec<u8>, String> {
+fn read_entry(file: &mut impl Read, key: Key<'_>) -> Result<Vec<u8>, String> {
     let mut found = [0; HEADER];
     file.read_exact(&mut found).map_err(|error| format!("its header cannot be read: {error}"))?;
     let mut code = Vec::new();
@@ -171,6 +171,22 @@ fn write_entry(temporary: &Path, path: &Path, key: Key<'_>, code: &[u8]) -> io::
     file.write_all(code)?;
     file.sync_all()?;
     fs::rename(temporary, path)
+}
+
+/// What the fuzz target needs: entries as bytes.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::{Key, header, read_entry};
+
+    /// The entry of this code.
+    pub fn entry(module: &[u8; 32], fingerprint: &[u8; 32], code: &[u8]) -> Vec<u8> {
+        [&header(Key { module, fingerprint }, code), code].concat()
+    }
+
+    /// The code in an entry, or why it is refused.
+    pub fn code_of(mut entry: &[u8], module: &[u8; 32], fingerprint: &[u8; 32]) -> Result<Vec<u8>, String> {
+        read_entry(&mut entry, Key { module, fingerprint })
+    }
 }
 
 #[cfg(test)]

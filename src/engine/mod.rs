@@ -79,6 +79,8 @@ mod streams;
 mod ticker;
 mod variant;
 
+#[cfg(fuzzing)]
+pub use cache::fuzzing;
 pub use compile::Compiler;
 pub use host::{Denied, DenyAll, Egress};
 pub use outcome::Ended;

@@ -1,8 +1,11 @@
 //! The form of events in the database: one version byte, then the events in postcard's format.
 
-use crate::domain::event::Event;
+use crate::domain::event::{Event, EventKind};
 
 const VERSION: u8 = 1;
+
+/// Larger sequences and offsets are damage: the store counts in 64 bits with a sign, and readers add to them.
+const MAX_COUNT: u64 = 1 << 62;
 
 /// Events as bytes.
 pub fn encode(events: &[Event]) -> rusqlite::Result<Vec<u8>> {
@@ -12,7 +15,8 @@ pub fn encode(events: &[Event]) -> rusqlite::Result<Vec<u8>> {
     postcard::to_extend(events, bytes).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
-/// The events of those bytes.
+/// The events of those bytes. Bytes that are no journal are refused as a whole: whoever reads one relies on rising
+/// sequences and on offsets that can be added to.
 pub fn decode(bytes: &[u8]) -> rusqlite::Result<Vec<Event>> {
     let damaged = |why: String| {
         rusqlite::Error::FromSqlConversionFailure(
@@ -22,9 +26,30 @@ pub fn decode(bytes: &[u8]) -> rusqlite::Result<Vec<Event>> {
         )
     };
     match bytes.split_first() {
-        Some((&VERSION, events)) => postcard::from_bytes(events).map_err(|error| damaged(error.to_string())),
+        Some((&VERSION, bytes)) => {
+            let (events, rest): (Vec<Event>, &[u8]) =
+                postcard::take_from_bytes(bytes).map_err(|error| damaged(error.to_string()))?;
+            if !rest.is_empty() {
+                return Err(damaged(format!("{} bytes follow its last event", rest.len())));
+            }
+            match events.iter().try_fold(0, follow) {
+                Ok(_) => Ok(events),
+                Err(problem) => Err(damaged(problem)),
+            }
+        }
         Some((version, _)) => Err(damaged(format!("unknown version {version}"))),
         None => Err(damaged("it is empty".into())),
+    }
+}
+
+/// The sequence of an event that comes after the one with sequence `last`.
+fn follow(last: u64, event: &Event) -> Result<u64, String> {
+    if event.sequence <= last || event.sequence > MAX_COUNT {
+        return Err(format!("an event has sequence {} after {last}", event.sequence));
+    }
+    match &event.kind {
+        EventKind::Output { offset, .. } if *offset > MAX_COUNT => Err(format!("output at offset {offset}")),
+        _ => Ok(event.sequence),
     }
 }
 
@@ -58,5 +83,16 @@ mod tests {
         assert!(decode(&[]).is_err());
         assert!(decode(&[9, 0]).is_err());
         assert!(decode(&[VERSION, 200, 1]).is_err());
+        let output = |sequence, offset| Event {
+            sequence,
+            time: Timestamp(1),
+            kind: EventKind::Output { stream: OutputStream::Stdout, offset, data: bytes::Bytes::from_static(b"x") },
+        };
+        let good = encode(&[output(1, 0), output(2, 1)]).unwrap();
+        assert!(decode(&good).is_ok());
+        assert!(decode(&[good.as_slice(), &[0]].concat()).is_err());
+        for wrong in [[output(0, 0), output(1, 0)], [output(2, 0), output(2, 1)], [output(1, 0), output(2, u64::MAX)]] {
+            assert!(decode(&encode(&wrong).unwrap()).is_err(), "{wrong:?}");
+        }
     }
 }

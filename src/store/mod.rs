@@ -23,6 +23,12 @@ use tokio::sync::{oneshot, watch};
 
 pub use schema::SCHEMA_VERSION;
 
+/// What the fuzz target needs: events as the database keeps them.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use super::journal::{decode, encode};
+}
+
 /// Jobs in one transaction at most; more would make the first wait long for its commit.
 const BATCH: usize = 512;
 /// Connections for reading.

@@ -394,7 +394,7 @@ fn fingerprint(upload: &Upload) -> Result<[u8; 32]> {
     hash.update(upload.name.as_bytes());
     hash.update([0, u8::from(upload.manifest.is_some()), u8::from(upload.module.is_some())]);
     if let Some(manifest) = &upload.manifest {
-        hash.update(manifest::to_json(manifest)?);
+        hash.update(manifest::to_json(&upload.name, manifest)?);
     }
     hash.update([0]);
     hash.update(upload.module.as_deref().unwrap_or_default());

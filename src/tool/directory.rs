@@ -127,7 +127,7 @@ impl Directory {
 
     /// Writes one tool's files; `None` leaves what there is. Each file appears whole or not at all.
     pub(super) fn write(&self, name: &str, module: Option<&[u8]>, manifest: Option<&Manifest>) -> Result<()> {
-        let manifest = manifest.map(manifest::to_json).transpose()?;
+        let manifest = manifest.map(|manifest| manifest::to_json(name, manifest)).transpose()?;
         let write = || -> io::Result<()> {
             // Both are complete on disk before either takes its name.
             let module = module.map(|bytes| self.write_temporary(name, "wasm", bytes)).transpose()?;

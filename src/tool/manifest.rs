@@ -1,19 +1,22 @@
 //! Manifests as files: TOML or JSON in, one checked form out, and JSON back for what is registered.
 
+mod keys;
+
+use super::schema::shorten;
 use crate::domain::limits::LimitsRequest;
 use crate::domain::manifest::{DirectoryGrant, Manifest, OutputFormat, Runtime};
 use crate::error::{Error, Result, Violation};
 use bytesize::ByteSize;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use keys::{DirectoryKeys, File, Keyed, LimitsKeys, NetworkKeys, OutputKey, RuntimeKey};
 use std::time::Duration;
+use toml::de::{DeTable, DeValue};
 
 /// Largest manifest file.
 pub const MAX_BYTES: u64 = 1 << 20;
 const MAX_DESCRIPTION: usize = 16 << 10;
 const MAX_VERSION: usize = 64;
+/// Bytes of a refusal's problems together: it travels in the trailers of an answer, where clients take 8 KiB.
+const MAX_REFUSAL: usize = 3 << 10;
 
 /// How a manifest file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,93 +27,16 @@ pub enum Format {
     Json,
 }
 
-/// The keys of a manifest file.
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct File {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    description: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    version: String,
-    runtime: RuntimeKey,
-    output: OutputKey,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_concurrent: Option<u32>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    credentials: Vec<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    environment: BTreeMap<String, String>,
-    limits: LimitsKeys,
-    network: NetworkKeys,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    directories: Vec<DirectoryKeys>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input_schema: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output_schema: Option<Value>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum RuntimeKey {
-    #[default]
-    Wasm,
-    Container,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum OutputKey {
-    #[default]
-    Auto,
-    Json,
-    Text,
-    Bytes,
-}
-
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct LimitsKeys {
-    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
-    wall_time: Option<Duration>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    memory: Option<ByteSize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    table_elements: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stack: Option<ByteSize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<ByteSize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host_calls: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fuel: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct NetworkKeys {
-    allow: Vec<String>,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct DirectoryKeys {
-    host: PathBuf,
-    guest: String,
-    #[serde(default)]
-    writable: bool,
-}
-
 /// Reads a manifest file.
 pub fn parse(tool: &str, format: Format, text: &[u8]) -> Result<Manifest> {
-    let refuse = |field: String, problem: String| Error::ManifestInvalid {
-        tool: tool.into(),
-        violations: vec![Violation::new(field, problem)],
-    };
+    let refuse = |field: String, problem: String| refused(tool, vec![Violation::new(field, problem)]);
     let text = std::str::from_utf8(text).map_err(|error| refuse("manifest".into(), error.to_string()))?;
-    let file: File = match format {
+    let Keyed(file): Keyed<File> = match format {
         Format::Toml => {
+            let table = DeTable::parse(text).map_err(|error| refuse("manifest".into(), one_line(error)))?;
+            if let Some((below, problem)) = foreign_to_json(table.get_ref()) {
+                return Err(refuse(format!("manifest{below}"), problem));
+            }
             let document =
                 toml::Deserializer::parse(text).map_err(|error| refuse("manifest".into(), one_line(error)))?;
             serde_path_to_error::deserialize(document)
@@ -118,10 +44,13 @@ pub fn parse(tool: &str, format: Format, text: &[u8]) -> Result<Manifest> {
         }
         Format::Json => {
             let mut document = serde_json::Deserializer::from_str(text);
-            serde_path_to_error::deserialize(&mut document)
-                .map_err(|error| refuse(format!("manifest.{}", error.path()), one_line(error.inner())))?
+            let file = serde_path_to_error::deserialize(&mut document)
+                .map_err(|error| refuse(format!("manifest.{}", error.path()), one_line(error.inner())))?;
+            document.end().map_err(|error| refuse("manifest".into(), one_line(error)))?;
+            file
         }
     };
+    let (Keyed(limits), Keyed(network)) = (file.limits, file.network);
     let manifest = Manifest {
         description: file.description,
         version: file.version,
@@ -138,20 +67,20 @@ pub fn parse(tool: &str, format: Format, text: &[u8]) -> Result<Manifest> {
             OutputKey::Bytes => OutputFormat::Bytes,
         },
         limits: LimitsRequest {
-            wall_time: file.limits.wall_time,
-            memory_bytes: file.limits.memory.map(|size| size.0),
-            table_elements: file.limits.table_elements,
-            stack_bytes: file.limits.stack.map(|size| size.0),
-            output_bytes: file.limits.output.map(|size| size.0),
-            host_calls: file.limits.host_calls,
-            fuel: file.limits.fuel,
+            wall_time: limits.wall_time,
+            memory_bytes: limits.memory.map(|size| size.0),
+            table_elements: limits.table_elements,
+            stack_bytes: limits.stack.map(|size| size.0),
+            output_bytes: limits.output.map(|size| size.0),
+            host_calls: limits.host_calls,
+            fuel: limits.fuel,
         },
         max_concurrent: file.max_concurrent,
-        network_allow: file.network.allow,
+        network_allow: network.allow,
         directories: file
             .directories
             .into_iter()
-            .map(|keys| DirectoryGrant { host: keys.host, guest: keys.guest, writable: keys.writable })
+            .map(|Keyed(keys)| DirectoryGrant { host: keys.host, guest: keys.guest, writable: keys.writable })
             .collect(),
         credentials: file.credentials,
         environment: file.environment,
@@ -160,8 +89,9 @@ pub fn parse(tool: &str, format: Format, text: &[u8]) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// The manifest as a JSON file that `parse` reads back to the same.
-pub fn to_json(manifest: &Manifest) -> Result<Vec<u8>> {
+/// The manifest as a JSON file that `parse` reads back to the same. Refused if that file would be larger than
+/// [`MAX_BYTES`]: it could not be read back.
+pub fn to_json(tool: &str, manifest: &Manifest) -> Result<Vec<u8>> {
     let file = File {
         description: manifest.description.clone(),
         version: manifest.version.clone(),
@@ -178,7 +108,7 @@ pub fn to_json(manifest: &Manifest) -> Result<Vec<u8>> {
         max_concurrent: manifest.max_concurrent,
         credentials: manifest.credentials.clone(),
         environment: manifest.environment.clone(),
-        limits: LimitsKeys {
+        limits: Keyed(LimitsKeys {
             wall_time: manifest.limits.wall_time,
             memory: manifest.limits.memory_bytes.map(ByteSize),
             table_elements: manifest.limits.table_elements,
@@ -186,21 +116,25 @@ pub fn to_json(manifest: &Manifest) -> Result<Vec<u8>> {
             output: manifest.limits.output_bytes.map(ByteSize),
             host_calls: manifest.limits.host_calls,
             fuel: manifest.limits.fuel,
-        },
-        network: NetworkKeys { allow: manifest.network_allow.clone() },
+        }),
+        network: Keyed(NetworkKeys { allow: manifest.network_allow.clone() }),
         directories: manifest
             .directories
             .iter()
-            .map(|grant| DirectoryKeys {
-                host: grant.host.clone(),
-                guest: grant.guest.clone(),
-                writable: grant.writable,
+            .map(|grant| {
+                Keyed(DirectoryKeys { host: grant.host.clone(), guest: grant.guest.clone(), writable: grant.writable })
             })
             .collect(),
         input_schema: manifest.input_schema.clone(),
         output_schema: manifest.output_schema.clone(),
     };
-    serde_json::to_vec_pretty(&file).map_err(|error| Error::Internal(format!("cannot write a manifest: {error}")))
+    let json = serde_json::to_vec_pretty(&file)
+        .map_err(|error| Error::Internal(format!("cannot write a manifest: {error}")))?;
+    if json.len() as u64 > MAX_BYTES {
+        let problem = format!("is {} bytes long as a JSON file; at most {MAX_BYTES}", json.len());
+        return Err(refused(tool, vec![Violation::new("manifest", problem)]));
+    }
+    Ok(json)
 }
 
 /// Checks what no type can say; answers every problem at once.
@@ -255,7 +189,49 @@ pub fn check(tool: &str, manifest: &Manifest) -> Result<()> {
             problem("directories", format!("{:?}: host and guest paths must be absolute", grant.host));
         }
     }
-    if violations.is_empty() { Ok(()) } else { Err(Error::ManifestInvalid { tool: tool.into(), violations }) }
+    if violations.is_empty() { Ok(()) } else { Err(refused(tool, violations)) }
+}
+
+/// The refusal with these problems, as many as fit, each cut where it is long: what is wrong is quoted, and may be
+/// the whole file.
+fn refused(tool: &str, violations: Vec<Violation>) -> Error {
+    let all = violations.len();
+    let mut size = 0;
+    let mut told: Vec<Violation> = violations
+        .into_iter()
+        .map(|violation| Violation::new(shorten(violation.field), shorten(violation.description)))
+        .take_while(|violation| {
+            size += violation.field.len() + violation.description.len();
+            size <= MAX_REFUSAL
+        })
+        .collect();
+    if told.len() < all {
+        told.push(Violation::new("manifest", format!("and {} more problems", all - told.len())));
+    }
+    Error::ManifestInvalid { tool: tool.into(), violations: told }
+}
+
+/// The place below this table of the first value that TOML has and JSON has not, and what is wrong with it: in a
+/// schema it would be read as something else.
+fn foreign_to_json(table: &DeTable<'_>) -> Option<(String, String)> {
+    fn value(found: &DeValue<'_>) -> Option<(String, String)> {
+        match found {
+            DeValue::Datetime(time) => {
+                Some((String::new(), format!("{time} is a TOML date or time; write it as a string")))
+            }
+            DeValue::Float(number) if !number.as_str().parse::<f64>().is_ok_and(f64::is_finite) => {
+                Some((String::new(), format!("{} is not a number of JSON", number.as_str())))
+            }
+            DeValue::Array(values) => values.iter().enumerate().find_map(|(at, found)| {
+                value(found.get_ref()).map(|(below, problem)| (format!("[{at}]{below}"), problem))
+            }),
+            DeValue::Table(table) => foreign_to_json(table),
+            DeValue::Float(_) | DeValue::String(_) | DeValue::Integer(_) | DeValue::Boolean(_) => None,
+        }
+    }
+    table.iter().find_map(|(key, found)| {
+        value(found.get_ref()).map(|(below, problem)| (format!(".{}{below}", key.get_ref()), problem))
+    })
 }
 
 /// `host`, `*.domain`, either with `:port`.
@@ -306,15 +282,12 @@ type = "object"
         assert_eq!(manifest.limits.memory_bytes, Some(64 << 20));
         assert_eq!(manifest.limits.wall_time, Some(Duration::from_secs(2)));
         assert_eq!(manifest.input_schema, Some(serde_json::json!({"type": "object"})));
-        let json = to_json(&manifest).unwrap();
+        let json = to_json("echo", &manifest).unwrap();
         assert_eq!(parse("echo", Format::Json, &json).unwrap(), manifest);
     }
 
     fn violations(text: &str) -> Vec<Violation> {
-        match parse("t", Format::Toml, text.as_bytes()) {
-            Err(Error::ManifestInvalid { violations, .. }) => violations,
-            other => panic!("expected violations, got {other:?}"),
-        }
+        refusal(Format::Toml, text)
     }
 
     #[test]
@@ -341,5 +314,63 @@ type = "object"
         for bad in ["", "*", "a..b", "-a", "a:0", "a:99999", "https://a", "a/b", "*.*.a"] {
             assert!(!is_host_pattern(bad), "{bad}");
         }
+    }
+
+    fn refusal(format: Format, text: &str) -> Vec<Violation> {
+        match parse("t", format, text.as_bytes()) {
+            Err(Error::ManifestInvalid { violations, .. }) => violations,
+            other => panic!("expected violations, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_written_manifest_keeps_every_byte_and_every_digit() {
+        let text = "[limits]\nmemory = 100000001\nstack = 18446744073709551615\nwall_time = \"1s 1ns\"\n\
+                    [input_schema]\nmaximum = 0.9452706955539223";
+        let manifest = parse("t", Format::Toml, text.as_bytes()).unwrap();
+        let json = to_json("t", &manifest).unwrap();
+        assert_eq!(parse("t", Format::Json, &json).unwrap(), manifest);
+    }
+
+    #[test]
+    fn a_manifest_that_could_not_be_read_back_is_not_written() {
+        let input_schema = Some(serde_json::json!({ "description": "x".repeat(MAX_BYTES as usize) }));
+        let manifest = Manifest { input_schema, ..Manifest::default() };
+        assert!(matches!(to_json("t", &manifest), Err(Error::ManifestInvalid { .. })));
+    }
+
+    #[test]
+    fn a_json_manifest_is_one_object() {
+        for text in
+            ["{} {}", "{}]", "[]", "[\"Echoes\"]", "{\"limits\": []}", "{\"directories\": [[\"/a\", \"/b\", true]]}"]
+        {
+            refusal(Format::Json, text);
+        }
+        assert_eq!(refusal(Format::Toml, "network = []")[0].field, "manifest.network");
+    }
+
+    #[test]
+    fn what_only_toml_can_say_is_refused_with_its_place() {
+        let found = refusal(Format::Toml, "[input_schema]\nenum = [1, 1979-05-27]");
+        assert_eq!(found[0].field, "manifest.input_schema.enum[1]");
+        assert_eq!(refusal(Format::Toml, "input_schema.maximum = inf")[0].field, "manifest.input_schema.maximum");
+    }
+
+    #[test]
+    fn a_refusal_is_short_however_much_is_wrong() {
+        let long = "y".repeat(100_000);
+        let hosts = "\"!\",".repeat(10_000);
+        for text in [
+            format!("output = \"{long}\""),
+            format!("{long} = 1"),
+            format!("environment = {{ {long} = 1 }}"),
+            format!("network.allow = [{hosts}]"),
+        ] {
+            let found = refusal(Format::Toml, &text);
+            let size: usize = found.iter().map(|v| v.field.len() + v.description.len()).sum();
+            assert!(size < 2 * MAX_REFUSAL, "{size} bytes");
+        }
+        let many = refusal(Format::Toml, &format!("network.allow = [{hosts}]"));
+        assert!(many.last().unwrap().description.ends_with("more problems"));
     }
 }

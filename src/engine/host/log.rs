@@ -1,7 +1,7 @@
 //! `log`: `{"level": "trace|debug|info|warn|error", "message": "..."}`. A level that is left out or unknown
 //! is `info`, and a message that is left out is empty: a line is never lost over its form.
 
-use super::Request;
+use super::{Request, from_params};
 use crate::domain::event::LogLevel;
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,12 +17,11 @@ struct Params {
 }
 
 pub(super) fn parse(params: Value) -> Result<Request, String> {
-    let params: Option<Params> = serde_json::from_value(params).map_err(|error| {
+    let Params { level, message } = from_params(params).map_err(|error| {
         format!(
             "invalid params of log: {error}; expected {{\"level\": \"trace|debug|info|warn|error\", \"message\": text}}"
         )
     })?;
-    let Params { level, message } = params.unwrap_or_default();
     let mut message = match message {
         Value::Null => String::new(),
         Value::String(text) => text,

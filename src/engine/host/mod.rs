@@ -17,6 +17,7 @@ use crate::domain::event::LogLevel;
 use crate::domain::event::Progress;
 use crate::domain::io::{Meter, OutputSink};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use wasmtime::{Caller, Extern, Linker};
@@ -26,6 +27,9 @@ pub(super) const MODULES: [&str; 2] = ["casemate", "clawbox"];
 
 /// Bytes of one request at most: the host parses it into memory of its own.
 pub const MAX_REQUEST: usize = 1 << 20;
+
+/// Bytes of a reason at most: it may quote the request.
+const MAX_REASON: usize = 512;
 
 /// What a request asks for.
 #[derive(Debug, PartialEq)]
@@ -43,8 +47,18 @@ pub enum Request {
     Http(Value),
 }
 
-/// Reads a request. `Err` says what is wrong with it, for the guest.
+/// Reads a request. `Err` says what is wrong with it, for the guest, in at most about 512 bytes.
 pub fn parse(bytes: &[u8]) -> Result<Request, String> {
+    read(bytes).map_err(|mut reason| {
+        if reason.len() > MAX_REASON {
+            reason.truncate(reason.floor_char_boundary(MAX_REASON));
+            reason.push_str("... (cut)");
+        }
+        reason
+    })
+}
+
+fn read(bytes: &[u8]) -> Result<Request, String> {
     #[derive(Deserialize)]
     struct Envelope {
         method: String,
@@ -54,8 +68,14 @@ pub fn parse(bytes: &[u8]) -> Result<Request, String> {
     if bytes.len() > MAX_REQUEST {
         return Err(format!("host_call request of {} bytes is larger than {MAX_REQUEST}", bytes.len()));
     }
+    // Checked as a whole: in keys and values that are passed over, the parser would not look.
+    let text = std::str::from_utf8(bytes).map_err(|error| format!("invalid host_call request: {error}"))?;
+    // Derived structs are also read from arrays, by position.
+    if text.trim_start().starts_with('[') {
+        return Err("invalid host_call request: expected an object with \"method\" and \"params\"".into());
+    }
     let Envelope { method, params } =
-        serde_json::from_slice(bytes).map_err(|error| format!("invalid host_call request: {error}"))?;
+        serde_json::from_str(text).map_err(|error| format!("invalid host_call request: {error}"))?;
     match method.as_str() {
         "log" => log::parse(params),
         "progress" => progress::parse(params),
@@ -64,6 +84,15 @@ pub fn parse(bytes: &[u8]) -> Result<Request, String> {
             let method: String = method.chars().take(64).collect();
             Err(format!("host call '{method}' not available in this context; there are log, progress and http_request"))
         }
+    }
+}
+
+/// Reads the params of a method of which all may be left out.
+fn from_params<T: Default + DeserializeOwned>(params: Value) -> Result<T, String> {
+    match params {
+        Value::Null => Ok(T::default()),
+        Value::Object(_) => serde_json::from_value(params).map_err(|error| error.to_string()),
+        _ => Err("expected an object".into()),
     }
 }
 
@@ -164,11 +193,17 @@ mod tests {
             (br#"{"params":{}}"#, "missing field `method`"),
             (br#"{"method":"exec"}"#, "host call 'exec' not available"),
             (br#"{"method":"log","params":5}"#, "log"),
+            (br#"{"method":"log","params":["warn","hm"]}"#, "expected an object"),
+            (br#"{"method":"progress","params":[]}"#, "expected an object"),
+            (b"{\"method\":\"log\",\"more\":\"\xff\"}", "utf-8"),
+            (br#" ["log",{"message":"hm"}]"#, "expected an object"),
         ] {
             let problem = parse(bad).unwrap_err();
             assert!(problem.contains(word), "{problem}");
         }
         assert!(parse(&vec![b' '; MAX_REQUEST + 1]).unwrap_err().contains("larger than"));
+        let long = format!(r#"{{"method":"progress","params":{{"current":"{}"}}}}"#, "ä".repeat(100_000));
+        assert!(parse(long.as_bytes()).unwrap_err().len() < MAX_REASON + 16);
     }
 
     #[test]

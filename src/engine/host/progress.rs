@@ -1,6 +1,6 @@
 //! `progress`: `{"message": "...", "current": 3, "total": 10, "detail": any}`; all of it may be left out.
 
-use super::Request;
+use super::{Request, from_params};
 use crate::domain::event::Progress;
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,8 +21,7 @@ struct Params {
 }
 
 pub(super) fn parse(params: Value) -> Result<Request, String> {
-    let mut params: Params =
-        serde_json::from_value(params).map_err(|error| format!("invalid params of progress: {error}"))?;
+    let mut params: Params = from_params(params).map_err(|error| format!("invalid params of progress: {error}"))?;
     params.message.truncate(params.message.floor_char_boundary(MAX_MESSAGE));
     let detail = match params.detail {
         Value::Null => None,
@@ -48,6 +47,8 @@ mod tests {
         };
         assert_eq!((progress.current, progress.total, progress.message.as_str()), (1.0, 0.0, ""));
         assert_eq!(progress.detail.as_deref(), Some(r#"{"a":1}"#));
+        assert_eq!(parse(json!(null)), parse(json!({})));
+        assert!(parse(json!(null)).is_ok());
         assert!(parse(json!({"detail": "x".repeat(MAX_DETAIL)})).unwrap_err().contains("at most"));
     }
 }
