@@ -68,6 +68,7 @@ mod cache;
 pub mod compile;
 mod deadline;
 mod directories;
+mod file_threads;
 pub mod host;
 mod limiter;
 mod link;
@@ -85,7 +86,7 @@ pub use compile::Compiler;
 pub use host::{Denied, DenyAll, Egress};
 pub use outcome::Ended;
 pub use pagemap::Pagemap;
-pub use program::{ModuleKind, Program};
+pub use program::{ModuleKind, Program, Room};
 pub use state::Run;
 
 use crate::domain::limits::{Limits, LimitsPolicy};
@@ -93,6 +94,7 @@ use crate::domain::manifest::DirectoryGrant;
 use crate::error::{Error, Result};
 use cache::{Cache, Key};
 use directories::Roots;
+use file_threads::FileThreads;
 use link::VariantEngine;
 use parking_lot::Mutex;
 use std::path::PathBuf;
@@ -166,6 +168,8 @@ struct Inner {
     variants: [OnceLock<VariantEngine>; Variant::COUNT],
     /// Held while a variant is made, so that no two threads reserve address space for the same one.
     making: Mutex<()>,
+    /// Started with the first run that has directories.
+    file_threads: OnceLock<FileThreads>,
     compiled: AtomicU64,
     from_cache: AtomicU64,
 }
@@ -234,6 +238,7 @@ impl Engine {
             cache,
             variants: Default::default(),
             making: Mutex::new(()),
+            file_threads: OnceLock::new(),
             compiled: AtomicU64::new(0),
             from_cache: AtomicU64::new(0),
             config,
@@ -254,6 +259,13 @@ impl Engine {
             compiled: inner.compiled.load(Relaxed),
             from_cache: inner.from_cache.load(Relaxed),
         }
+    }
+
+    /// Name and slots of each pool. Runs that count fuel, or have an unusual stack, share smaller ones; see
+    /// [`Program::prepare`] for which a run takes.
+    pub fn pools(&self) -> Vec<(String, u32)> {
+        let pool = |variant: Variant| (variant.pool_name(), variant.slots(self.0.config.max_running));
+        Variant::all().map(pool).collect()
     }
 
     /// Whether a run could be given this directory; otherwise why not. For those who read manifests: a run
@@ -285,6 +297,20 @@ impl Inner {
         let made = VariantEngine::new(engine.clone(), variant.slots(self.config.max_running)).map_err(cannot_start)?;
         self.ticker.add(engine);
         Ok(cell.get_or_init(|| made))
+    }
+
+    /// The threads for file calls, started when first asked for.
+    fn file_threads(&self) -> Result<&FileThreads> {
+        if let Some(started) = self.file_threads.get() {
+            return Ok(started);
+        }
+        let _making = self.making.lock();
+        if let Some(started) = self.file_threads.get() {
+            return Ok(started);
+        }
+        let started = FileThreads::start()
+            .map_err(|error| Error::Internal(format!("no threads for the files of guests: {error}")))?;
+        Ok(self.file_threads.get_or_init(|| started))
     }
 
     fn key<'a>(&'a self, module: &'a [u8; 32], metered: bool) -> Key<'a> {

@@ -1,6 +1,7 @@
 //! A loaded module or component, and running it.
 
 use super::compile::{Failure, is_component};
+use super::file_threads::At;
 use super::outcome::Ended;
 use super::state::{Run, State};
 use super::variant::Variant;
@@ -24,6 +25,15 @@ pub enum ModuleKind {
     WasiP1,
     /// A component that exports `wasi:cli/run` (WASI preview 2).
     Component,
+}
+
+/// What one run takes of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Which of [`Engine::pools`].
+    pub pool: usize,
+    /// How many of its slots; a component may need several.
+    pub slots: u32,
 }
 
 /// A loaded program. Cheap to clone; each [`Program::run`] is a fresh instance.
@@ -162,11 +172,14 @@ impl Program {
 
     /// Gets ready for runs with these limits. Where they ask for fuel, or for an unusual stack, this
     /// compiles; otherwise there is nothing to do. A run does it by itself, but then its caller waits.
+    /// Answers what each of those runs takes, for those who would rather turn a run away than have it wait.
     ///
     /// # Errors
     /// As [`Program::run`].
-    pub async fn prepare(&self, limits: &Limits) -> Result<()> {
-        self.0.linked(Variant::of(limits)?).await.map(|_| ())
+    pub async fn prepare(&self, limits: &Limits) -> Result<Room> {
+        let variant = Variant::of(limits)?;
+        let linked = self.0.linked(variant).await?;
+        Ok(Room { pool: variant.index(), slots: linked.slots })
     }
 
     /// Runs the program once, in an instance of its own, on the caller's runtime. Dropping the future ends
@@ -191,7 +204,9 @@ impl Program {
         let _slots = engine.slots(variant, linked.slots, limits.wall_time).await?;
         let _running = engine.ticker.enter();
         let wall_time = limits.wall_time;
-        match deadline::within(wall_time, self.execute(engine, linked, run, limits)).await {
+        let home = if run.directories.is_empty() { None } else { engine.file_threads()?.handle() };
+        let guest = At { home, future: self.execute(engine, linked, run, limits) };
+        match deadline::within(wall_time, guest).await {
             Some(result) => result,
             None => Ok(Ended::timed_out(&limits)),
         }
