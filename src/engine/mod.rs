@@ -78,6 +78,7 @@ mod state;
 mod streams;
 mod ticker;
 mod variant;
+mod workers;
 
 #[cfg(fuzzing)]
 pub use cache::fuzzing;
@@ -102,6 +103,7 @@ use std::time::Duration;
 use ticker::Ticker;
 use tokio::sync::Semaphore;
 use variant::Variant;
+use workers::Workers;
 
 /// The version of wasmtime this is built with.
 pub const WASMTIME_VERSION: &str = "48.0.8";
@@ -158,6 +160,7 @@ struct Inner {
     config: EngineConfig,
     pagemap: Result<(), &'static str>,
     ticker: Ticker,
+    workers: Workers,
     roots: Roots,
     workshop: compile::Workshop,
     /// Without and with metering.
@@ -223,6 +226,7 @@ impl Engine {
         let inner = Inner {
             pagemap,
             ticker: Ticker::start().map_err(|error| Error::Internal(format!("no thread for the clock: {error}")))?,
+            workers: Workers::start().map_err(|error| Error::Internal(format!("no threads for guests: {error}")))?,
             roots: Roots::open(&config.directory_roots)?,
             workshop: compile::Workshop {
                 compiler: config.compiler.clone(),
