@@ -84,6 +84,14 @@ pub enum Error {
         /// What it was used for first.
         first: String,
     },
+    /// A message is larger than this server takes.
+    #[error("the message is larger than the {limit} bytes this server takes (server.max_message); {hint}")]
+    MessageTooLarge {
+        /// The limit.
+        limit: u64,
+        /// What to do instead.
+        hint: &'static str,
+    },
     /// All slots are taken and the queue is full.
     #[error("{scope} is at its limit of {limit} and its queue is full; try again in {}", humantime::format_duration(*.retry_after))]
     Overloaded {
@@ -155,6 +163,12 @@ pub enum Error {
         /// Why and what to do.
         problem: String,
     },
+    /// What the store gave is not what was written to it.
+    #[error("the store is damaged: {problem}")]
+    StoreDamaged {
+        /// Where, and what to do.
+        problem: String,
+    },
     /// A part of the contract this build does not have.
     #[error("{feature} is not part of this build")]
     Unimplemented {
@@ -202,6 +216,7 @@ impl Error {
             Error::ExecutionOver { .. } => Reason::ExecutionOver,
             Error::NotSupported { .. } => Reason::NotSupported,
             Error::RequestIdReused { .. } => Reason::RequestIdReused,
+            Error::MessageTooLarge { .. } => Reason::MessageTooLarge,
             Error::Overloaded { .. } => Reason::Overloaded,
             Error::StdinGap { .. } => Reason::StdinGap,
             Error::StdinClosed { .. } => Reason::StdinClosed,
@@ -211,6 +226,7 @@ impl Error {
             Error::PermissionDenied { .. } => Reason::PermissionDenied,
             Error::ShuttingDown => Reason::ShuttingDown,
             Error::StoreUnavailable { .. } => Reason::StoreUnavailable,
+            Error::StoreDamaged { .. } => Reason::StoreDamaged,
             Error::Unimplemented { .. } => Reason::Unimplemented,
             Error::Internal(_) => Reason::Internal,
         }
@@ -248,6 +264,7 @@ reasons! {
     ExecutionOver = "EXECUTION_OVER",
     NotSupported = "NOT_SUPPORTED",
     RequestIdReused = "REQUEST_ID_REUSED",
+    MessageTooLarge = "MESSAGE_TOO_LARGE",
     Overloaded = "OVERLOADED",
     StdinGap = "STDIN_GAP",
     StdinClosed = "STDIN_CLOSED",
@@ -257,6 +274,7 @@ reasons! {
     PermissionDenied = "PERMISSION_DENIED",
     ShuttingDown = "SHUTTING_DOWN",
     StoreUnavailable = "STORE_UNAVAILABLE",
+    StoreDamaged = "STORE_DAMAGED",
     Unimplemented = "UNIMPLEMENTED",
     Internal = "INTERNAL",
 }

@@ -4,7 +4,7 @@
 //!
 //!     cargo bench --bench edge [-- --seconds 2 --rounds 3 --only calls,layers --json FILE]
 //!
-//! Sections: `calls`, `layers`, `start`, `watch`, `watchers`, `streams`.
+//! Sections: `calls`, `layers`, `start`, `watch`, `watchers`, `streams`, `computing`.
 
 mod bare;
 mod calls;
@@ -60,6 +60,9 @@ fn main() {
         }
         if wanted("streams") {
             streams::measure(plan, &mut report).await;
+        }
+        if wanted("computing") {
+            streams::computing(plan, &mut report).await;
         }
     });
     if let Some(path) = value("--json") {

@@ -55,8 +55,13 @@ pub fn guests(names: &[&str]) -> Folder {
     let folder = folder(&[]);
     let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests");
     for name in names {
-        let file = format!("{name}.wasm");
-        std::fs::copy(guests.join(&file), folder.path().join("tools").join(file)).expect("the guest is there");
+        let text = guests.join(format!("{name}.wat"));
+        let module = if text.exists() {
+            wat::parse_file(text).expect("the guest is WASM")
+        } else {
+            std::fs::read(guests.join(format!("{name}.wasm"))).expect("the guest is there")
+        };
+        std::fs::write(folder.path().join(format!("tools/{name}.wasm")), module).expect("room");
     }
     folder
 }

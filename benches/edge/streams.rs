@@ -1,4 +1,4 @@
-//! A thousand runs at once that do nothing but wait: half of them sleep, half wait for input.
+//! Others at work: a thousand runs that do nothing but wait, and a few that compute all the time.
 
 use super::Plan;
 use super::report::Report;
@@ -31,21 +31,12 @@ pub async fn measure(plan: Plan, report: &mut Report) {
         streams.push(events);
     }
     let opened = began.elapsed();
-    let mut health = HealthClient::new(server.connect().await);
-    let mut times = Vec::new();
-    let end = Instant::now() + plan.time;
-    while Instant::now() < end {
-        let before = Instant::now();
-        health.check(tonic_health::pb::HealthCheckRequest::default()).await.expect("an answer");
-        times.push(before.elapsed().as_secs_f64() * 1e3);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    times.sort_by(f64::total_cmp);
+    let health = health_p99(&server, plan).await;
     let each = (server.memory() - memory) as f64 / STREAMS as f64 / f64::from(1 << 20);
     report.value("streams_open_s", "all are open and run after", opened.as_secs_f64(), "s");
     report.value("streams_threads", "threads more than before", server.threads() as f64 - threads as f64, "");
     report.value("streams_memory_mib", "memory of each", each, "MiB");
-    report.value("streams_health_p99_ms", "Health/Check meanwhile, p99", times[times.len() * 99 / 100], "ms");
+    report.value("streams_health_p99_ms", "Health/Check meanwhile, p99", health, "ms");
     drop(streams);
 }
 
@@ -62,4 +53,48 @@ fn request(number: usize, milliseconds: u64) -> v1::ExecuteToolStreamRequest {
         ..Default::default()
     };
     v1::ExecuteToolStreamRequest { call: Some(call), ..Default::default() }
+}
+
+/// How a probe fares meanwhile, in milliseconds.
+async fn health_p99(server: &Process, plan: Plan) -> f64 {
+    let mut health = HealthClient::new(server.connect().await);
+    let mut times = Vec::new();
+    let end = Instant::now() + plan.time;
+    while Instant::now() < end {
+        let before = Instant::now();
+        health.check(tonic_health::pb::HealthCheckRequest::default()).await.expect("an answer");
+        times.push(before.elapsed().as_secs_f64() * 1e3);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    times.sort_by(f64::total_cmp);
+    times[times.len() * 99 / 100]
+}
+
+/// Guests that compute without end: what the others notice of them.
+pub async fn computing(plan: Plan, report: &mut Report) {
+    const GUESTS: usize = 16;
+    report.title("16 guests compute without end");
+    let server = Process::start(server::guests(&["spin", "stdin_cat"])).await;
+    let mut client = ToolsClient::new(server.connect().await);
+    let mut streams = Vec::new();
+    for _ in 0..GUESTS {
+        let mut request = request(0, 0);
+        request.call.iter_mut().for_each(|call| call.tool = "spin".into());
+        let mut events = client.execute_tool_stream(authorized(request)).await.expect("a stream").into_inner();
+        events.message().await.expect("an event");
+        streams.push(events);
+    }
+    report.value("computing_health_p99_ms", "Health/Check meanwhile, p99", health_p99(&server, plan).await, "ms");
+    let call = client.clone();
+    let figures = super::load::run(1, plan.time, move || {
+        let mut client = call.clone();
+        async move {
+            let mut request = request(1, 0);
+            let call = request.call.take().map(|call| v1::ToolCall { keep_stdin_open: false, ..call });
+            client.execute_tool(authorized(v1::ExecuteToolRequest { call })).await.expect("an answer");
+        }
+    })
+    .await;
+    report.figures("computing_execute_tool_c1", "ExecuteTool of a short guest meanwhile", &figures);
+    drop(streams);
 }

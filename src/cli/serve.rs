@@ -57,8 +57,8 @@ pub fn run(args: ServeArgs, global: Global) -> Result<ExitCode, Failure> {
     let flags = flags.into_iter().flatten().chain(server_flags(&global)).collect();
     let loaded = load(&Sources { file: global.config, environment: Environment::of_process(), flags })?;
     logging::start(&loaded.config.log).map_err(|error| Failure::local("logging could not start", error))?;
-    // A guest that computes keeps its worker for 10 ms at a time. With the usual interval of 61 such turns, a
-    // server full of them would look at its sockets and timers only after half a second.
+    // A guest that computes keeps its worker for a few milliseconds before it moves to a thread of the engine.
+    // With the usual interval of 61 such turns, a rush of them would keep sockets and timers waiting.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(8).build();
     let runtime = runtime.map_err(|error| Failure::local("the server could not start", error))?;
     let result = runtime.block_on(serve(loaded, ready_file));
@@ -170,7 +170,8 @@ impl Drop for Shown {
 impl ReadyFile {
     fn prepare(path: PathBuf, addresses: &Addresses) -> Result<ReadyFile, Failure> {
         let mut temporary = path.as_os_str().to_owned();
-        temporary.push(format!(".{}.new", std::process::id()));
+        // One name for all: what a killed server left is taken over by the next.
+        temporary.push(".new");
         let temporary = PathBuf::from(temporary);
         let content = json!({
             "grpc": addresses.grpc.to_string(),

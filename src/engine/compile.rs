@@ -77,6 +77,8 @@ impl Workshop {
             .env("RAYON_NUM_THREADS", threads.to_string())
             // Each arena of the allocator reserves 64 MiB of the address space that is counted.
             .env("MALLOC_ARENA_MAX", "2")
+            // And the one of the binary a gigabyte at once.
+            .env("MIMALLOC_ARENA_RESERVE", "0")
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -4,6 +4,7 @@ use super::host;
 use super::program::ModuleKind;
 use super::state::State;
 use super::variant::TABLES_PER_SLOT;
+use std::sync::Arc;
 use tokio::sync::Semaphore;
 use wasmtime::component::{self, Component};
 use wasmtime::{ExternType, InstancePre, Linker, Module, ModuleExport, ResourcesRequired};
@@ -15,7 +16,7 @@ const PAGE: u64 = 64 << 10;
 /// One engine of wasmtime and all that hangs on it.
 pub(super) struct VariantEngine {
     pub engine: wasmtime::Engine,
-    pub slots: Semaphore,
+    pub slots: Arc<Semaphore>,
     modules: Linker<State>,
     components: component::Linker<State>,
 }
@@ -36,7 +37,7 @@ impl VariantEngine {
         let mut components = component::Linker::new(&engine);
         p2::add_to_linker_async(&mut components)?;
         let slots = usize::try_from(slots)?.min(Semaphore::MAX_PERMITS);
-        Ok(VariantEngine { engine, slots: Semaphore::new(slots), modules, components })
+        Ok(VariantEngine { engine, slots: Arc::new(Semaphore::new(slots)), modules, components })
     }
 }
 

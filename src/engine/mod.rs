@@ -68,7 +68,6 @@ mod cache;
 pub mod compile;
 mod deadline;
 mod directories;
-mod file_threads;
 pub mod host;
 mod limiter;
 mod link;
@@ -79,6 +78,7 @@ mod state;
 mod streams;
 mod ticker;
 mod variant;
+mod workers;
 
 #[cfg(fuzzing)]
 pub use cache::fuzzing;
@@ -94,7 +94,6 @@ use crate::domain::manifest::DirectoryGrant;
 use crate::error::{Error, Result};
 use cache::{Cache, Key};
 use directories::Roots;
-use file_threads::FileThreads;
 use link::VariantEngine;
 use parking_lot::Mutex;
 use std::path::PathBuf;
@@ -104,6 +103,7 @@ use std::time::Duration;
 use ticker::Ticker;
 use tokio::sync::Semaphore;
 use variant::Variant;
+use workers::Workers;
 
 /// The version of wasmtime this is built with.
 pub const WASMTIME_VERSION: &str = "48.0.8";
@@ -160,6 +160,7 @@ struct Inner {
     config: EngineConfig,
     pagemap: Result<(), &'static str>,
     ticker: Ticker,
+    workers: Workers,
     roots: Roots,
     workshop: compile::Workshop,
     /// Without and with metering.
@@ -168,8 +169,6 @@ struct Inner {
     variants: [OnceLock<VariantEngine>; Variant::COUNT],
     /// Held while a variant is made, so that no two threads reserve address space for the same one.
     making: Mutex<()>,
-    /// Started with the first run that has directories.
-    file_threads: OnceLock<FileThreads>,
     compiled: AtomicU64,
     from_cache: AtomicU64,
 }
@@ -227,6 +226,7 @@ impl Engine {
         let inner = Inner {
             pagemap,
             ticker: Ticker::start().map_err(|error| Error::Internal(format!("no thread for the clock: {error}")))?,
+            workers: Workers::start().map_err(|error| Error::Internal(format!("no threads for guests: {error}")))?,
             roots: Roots::open(&config.directory_roots)?,
             workshop: compile::Workshop {
                 compiler: config.compiler.clone(),
@@ -238,7 +238,6 @@ impl Engine {
             cache,
             variants: Default::default(),
             making: Mutex::new(()),
-            file_threads: OnceLock::new(),
             compiled: AtomicU64::new(0),
             from_cache: AtomicU64::new(0),
             config,
@@ -297,20 +296,6 @@ impl Inner {
         let made = VariantEngine::new(engine.clone(), variant.slots(self.config.max_running)).map_err(cannot_start)?;
         self.ticker.add(engine);
         Ok(cell.get_or_init(|| made))
-    }
-
-    /// The threads for file calls, started when first asked for.
-    fn file_threads(&self) -> Result<&FileThreads> {
-        if let Some(started) = self.file_threads.get() {
-            return Ok(started);
-        }
-        let _making = self.making.lock();
-        if let Some(started) = self.file_threads.get() {
-            return Ok(started);
-        }
-        let started = FileThreads::start()
-            .map_err(|error| Error::Internal(format!("no threads for the files of guests: {error}")))?;
-        Ok(self.file_threads.get_or_init(|| started))
     }
 
     fn key<'a>(&'a self, module: &'a [u8; 32], metered: bool) -> Key<'a> {

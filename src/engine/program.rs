@@ -1,10 +1,10 @@
 //! A loaded module or component, and running it.
 
 use super::compile::{Failure, is_component};
-use super::file_threads::At;
 use super::outcome::Ended;
 use super::state::{Run, State};
 use super::variant::Variant;
+use super::workers::Start;
 use super::{Engine, Inner, deadline, link};
 use crate::domain::limits::Limits;
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use link::{Linked, Pre};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tokio::task::spawn_blocking;
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
@@ -182,8 +182,9 @@ impl Program {
         Ok(Room { pool: variant.index(), slots: linked.slots })
     }
 
-    /// Runs the program once, in an instance of its own, on the caller's runtime. Dropping the future ends
-    /// the run at once and frees its slot; the figures up to then are in the run's meter.
+    /// Runs the program once, in an instance of its own: on the caller's runtime, and on threads of the
+    /// engine once it computes for more than a moment, or from the start if it has directories. Dropping the future ends the run and frees its slot,
+    /// at once or, if it computes, within a few milliseconds; the figures up to then are in the run's meter.
     ///
     /// # Errors
     /// Only a run that could not start: [`Error::InvalidArgument`] for limits that cannot hold it,
@@ -200,16 +201,23 @@ impl Program {
         if linked.initial_memory > limits.memory_bytes {
             return Err(too_little_memory(linked.initial_memory, limits.memory_bytes));
         }
-        // Declared before the store, so dropped after it: the slot is free when the permit says so.
-        let _slots = engine.slots(variant, linked.slots, limits.wall_time).await?;
-        let _running = engine.ticker.enter();
+        let slots = engine.slots(variant, linked.slots, limits.wall_time).await?;
+        let running = engine.ticker.enter();
         let wall_time = limits.wall_time;
-        let home = if run.directories.is_empty() { None } else { engine.file_threads()?.handle() };
-        let guest = At { home, future: self.execute(engine, linked, run, limits) };
-        match deadline::within(wall_time, guest).await {
-            Some(result) => result,
-            None => Ok(Ended::timed_out(&limits)),
-        }
+        let program = self.clone();
+        // A file that never answers would keep a thread of the caller's runtime for good.
+        let start = if run.directories.is_empty() { Start::Here } else { Start::There };
+        let whole = async move {
+            // Declared before the store, so dropped after it: the slot is free when the permit says so.
+            let _held = (slots, running);
+            let engine = &*program.0.engine.0;
+            let linked = program.0.linked(variant).await?;
+            match deadline::within(wall_time, program.execute(engine, linked, run, limits)).await {
+                Some(result) => result,
+                None => Ok(Ended::timed_out(&limits)),
+            }
+        };
+        engine.workers.run(whole, start).await
     }
 
     async fn execute(&self, engine: &Inner, linked: &Linked, run: Run, limits: Limits) -> Result<Ended> {
@@ -297,17 +305,12 @@ impl Drop for Guest {
 
 impl Inner {
     /// Waits for slots, but no longer than the run would be allowed to take.
-    async fn slots(
-        &self,
-        variant: Variant,
-        count: u32,
-        patience: Duration,
-    ) -> Result<tokio::sync::SemaphorePermit<'_>> {
+    async fn slots(&self, variant: Variant, count: u32, patience: Duration) -> Result<OwnedSemaphorePermit> {
         let slots = &self.variant(variant)?.slots;
-        if let Ok(permit) = slots.try_acquire_many(count) {
+        if let Ok(permit) = slots.clone().try_acquire_many_owned(count) {
             return Ok(permit);
         }
-        match tokio::time::timeout(patience, slots.acquire_many(count)).await {
+        match tokio::time::timeout(patience, slots.clone().acquire_many_owned(count)).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(closed)) => Err(Error::Internal(closed.to_string())),
             Err(_) => Err(Error::Overloaded {

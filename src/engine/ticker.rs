@@ -7,11 +7,11 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 /// A guest that computes yields to its runtime this often.
-const TICK: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(4);
 
 /// Ticks without a run after which the thread sleeps until there is one. Not at once: waking a thread costs
 /// more than a short run does, and runs come in bursts.
-const IDLE_TICKS: u32 = 100;
+const IDLE_TICKS: u32 = 250;
 
 /// Owns the thread; dropping it ends the thread.
 pub(super) struct Ticker {
@@ -41,14 +41,14 @@ impl Ticker {
     }
 
     /// Notes a run; the clock ticks until all of these are dropped.
-    pub fn enter(&self) -> Running<'_> {
+    pub fn enter(&self) -> Running {
         self.shared.running.fetch_add(1, SeqCst);
         // Together with the thread's order (say `asleep`, then look at `running`), one of the two sees the
         // other: a run never goes without a clock.
         if self.shared.asleep.load(SeqCst) {
             self.thread.unpark();
         }
-        Running(&self.shared)
+        Running(self.shared.clone())
     }
 
     /// Runs at this moment.
@@ -65,9 +65,9 @@ impl Drop for Ticker {
 }
 
 /// A run that needs the clock.
-pub(super) struct Running<'a>(&'a Shared);
+pub(super) struct Running(Arc<Shared>);
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, SeqCst);
     }

@@ -2,7 +2,7 @@
 //! the permission of its method is checked. One layer, so that a call pays for one boxed future less
 //! per concern.
 
-use super::status::status;
+use super::status::{refined, status};
 use crate::auth::permission::{Permission, needed};
 use crate::auth::{Authenticator, Principal};
 use crate::error::{Error, Result};
@@ -74,13 +74,15 @@ struct Shared {
     other: usize,
     authenticator: Authenticator,
     observer: Arc<dyn RpcObserver>,
+    /// Largest message, to say so where one is refused.
+    max_message: usize,
 }
 
 impl EdgeLayer {
-    pub(super) fn new(authenticator: Authenticator, observer: Arc<dyn RpcObserver>) -> Self {
+    pub(super) fn new(authenticator: Authenticator, observer: Arc<dyn RpcObserver>, max_message: usize) -> Self {
         let other = methods().len();
         let methods = methods().iter().enumerate().map(|(number, method)| (method.path.as_str(), number)).collect();
-        EdgeLayer { shared: Arc::new(Shared { methods, other, authenticator, observer }) }
+        EdgeLayer { shared: Arc::new(Shared { methods, other, authenticator, observer, max_message }) }
     }
 }
 
@@ -186,6 +188,11 @@ where
             },
         };
         let Some(mut ended) = this.ended.take() else { return Poll::Ready(Ok(response)) };
+        let path = methods().get(ended.method).map_or("", |method| &method.path);
+        let response = match refined(response.headers(), path, ended.shared.max_message) {
+            Some(better) => better.into_http(),
+            None => response,
+        };
         ended.read(response.headers());
         if ended.code.is_some() {
             // A status in the headers: there is no body to follow.

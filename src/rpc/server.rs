@@ -88,7 +88,7 @@ impl Server {
             .add_service(v1::pools_server::PoolsServer::new(pools::Pools))
             .add_service(v1::credentials_server::CredentialsServer::new(credentials::Credentials))
             .add_service(v1::system_server::SystemServer::new(system::System));
-        Ok(Server { routes: routes.routes(), edge: EdgeLayer::new(authenticator, observer) })
+        Ok(Server { routes: routes.routes(), edge: EdgeLayer::new(authenticator, observer, limit) })
     }
 
     /// Serves connections until `shutdown`, then lets those that are open finish their calls.

@@ -61,6 +61,10 @@ pub fn status(error: Error) -> Status {
             say("request_id", request_id);
             Code::AlreadyExists
         }
+        Error::MessageTooLarge { limit, .. } => {
+            say("limit", limit);
+            Code::ResourceExhausted
+        }
         Error::Overloaded { scope, limit, retry_after } => {
             say("scope", scope);
             say("limit", limit);
@@ -94,6 +98,10 @@ pub fn status(error: Error) -> Status {
             details.set_retry_info(Some(Duration::from_secs(1)));
             Code::Unavailable
         }
+        Error::StoreDamaged { problem } => {
+            tracing::error!(%problem, "the store is damaged");
+            Code::DataLoss
+        }
         Error::Unimplemented { feature } => {
             say("feature", feature);
             Code::Unimplemented
@@ -106,6 +114,48 @@ pub fn status(error: Error) -> Status {
     };
     details.set_error_info(reason.name(), DOMAIN, metadata);
     Status::with_error_details(code, message, details)
+}
+
+/// How tonic says that a message was larger than its limit. It refuses such a message before a handler
+/// sees it, with a code that means something else and without a reason.
+const TOO_LARGE: &[u8] = b"Error, decoded message length too large";
+
+/// The status for a refusal that tonic made by itself, in the terms of this server; `None` for all others.
+pub(super) fn refined(headers: &http::HeaderMap, path: &str, limit: usize) -> Option<Status> {
+    let code = headers.get("grpc-status")?;
+    let message = headers.get("grpc-message")?;
+    if code.as_bytes() != b"11" || headers.contains_key("grpc-status-details-bin") {
+        return None;
+    }
+    let plain = percent_decoded(message.as_bytes());
+    plain.starts_with(TOO_LARGE).then(|| {
+        let hint = match path {
+            "/casemate.v1.Tools/RegisterTool" => "send the module in pieces with UploadTool",
+            "/casemate.v1.Tools/UploadTool" => "send smaller chunks",
+            _ => "send less, or have the operator raise the limit",
+        };
+        status(Error::MessageTooLarge { limit: limit as u64, hint })
+    })
+}
+
+/// The beginning of a message as it was before it became a header.
+fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(TOO_LARGE.len());
+    let mut rest = bytes;
+    while let [first, after @ ..] = rest {
+        let digit = |at: usize| after.get(at).and_then(|&byte| char::from(byte).to_digit(16));
+        match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                plain.push((high * 16 + low) as u8);
+                rest = &after[2..];
+            }
+            _ => {
+                plain.push(*first);
+                rest = after;
+            }
+        }
+    }
+    plain
 }
 
 fn fields(violations: &[Violation]) -> Vec<FieldViolation> {

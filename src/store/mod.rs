@@ -139,7 +139,7 @@ impl Store {
                     failed: result.is_err(),
                     tell: Box::new(move |committed| {
                         let result = match (result, committed) {
-                            (Err(error), _) => Err(unavailable(explain(&error))),
+                            (Err(error), _) => Err(failure(&error)),
                             (Ok(_), Err(problem)) => Err(unavailable(problem)),
                             (Ok(value), Ok(())) => Ok(value),
                         };
@@ -177,7 +177,7 @@ impl Store {
                 // A query that panicked took its connection along.
                 None => store.path.connect()?,
             };
-            let result = query(&connection).map_err(|error| unavailable(explain(&error)));
+            let result = query(&connection).map_err(|error| failure(&error));
             store.readers.lock().push(connection);
             result
         })
@@ -309,6 +309,21 @@ fn lock(directory: &Path) -> Result<std::fs::File> {
 
 fn unavailable(problem: String) -> Error {
     Error::StoreUnavailable { problem }
+}
+
+/// The error of a job or a query.
+fn failure(error: &rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode;
+    let damaged = matches!(error, rusqlite::Error::FromSqlConversionFailure(..))
+        || matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
+    if !damaged {
+        return unavailable(explain(error));
+    }
+    Error::StoreDamaged {
+        problem: format!(
+            "{error}; stop the server, then restore a copy of casemate.db or move it and its -wal and -shm files away"
+        ),
+    }
 }
 
 /// SQLite's error with what to do about the ones an operator can mend.

@@ -1,7 +1,8 @@
 //! Tables, their migrations, and the settings of every connection.
 
 use crate::error::{Error, Result};
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
+use std::time::{Duration, Instant};
 
 /// Marks the file as ours ("CsMt").
 const APPLICATION_ID: i32 = 0x4373_4d74;
@@ -77,8 +78,16 @@ END;
 DROP TRIGGER executions_added;
 DROP TRIGGER executions_changed;
 DROP TRIGGER executions_removed;
+-- Checksums: of a record, of its journal, of a chunk. The database notices broken pages, not changed bytes.
+-- Records of version 1 have none.
+ALTER TABLE executions ADD COLUMN crc INTEGER;
+ALTER TABLE executions ADD COLUMN journal_crc INTEGER;
+ALTER TABLE journal_chunks ADD COLUMN crc INTEGER;
 ",
 ];
+
+/// How long the check of the whole file may take at the start. What it does not reach is checked when it is read.
+const CHECK_TIME: Duration = Duration::from_millis(25);
 
 /// Settings every connection needs.
 pub fn configure(connection: &Connection) -> rusqlite::Result<()> {
@@ -87,7 +96,8 @@ pub fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
          PRAGMA read_uncommitted = ON; -- matters for databases in memory only, whose readers would be refused
-         PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4096; PRAGMA journal_size_limit = 67108864;",
+         PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4096; PRAGMA journal_size_limit = 67108864;
+         PRAGMA wal_autocheckpoint = 8192; -- 32 MiB: pages of indexes change often, and are copied back once",
     )?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
@@ -114,6 +124,7 @@ pub fn prepare(connection: &Connection, path: String) -> Result<()> {
             ),
         });
     };
+    check(connection, &path)?;
     for (done, migration) in missing.iter().enumerate() {
         let version = version + done as i64 + 1;
         connection
@@ -125,8 +136,38 @@ pub fn prepare(connection: &Connection, path: String) -> Result<()> {
     Ok(())
 }
 
+/// Looks for broken pages, as far as that goes quickly.
+fn check(connection: &Connection, path: &str) -> Result<()> {
+    /// Steps between two looks at the clock.
+    const STEPS: i32 = 1000;
+    let end = Instant::now() + CHECK_TIME;
+    let refused = |error: rusqlite::Error| refuse(path.to_owned(), &error);
+    connection.progress_handler(STEPS, Some(move || Instant::now() >= end));
+    let found = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    connection.progress_handler(0, None::<fn() -> bool>);
+    match found {
+        Ok(found) if found == "ok" => Ok(()),
+        Ok(found) => Err(damaged(path, &found)),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Ok(()),
+        Err(error) => Err(refused(error)),
+    }
+}
+
+fn damaged(path: &str, what: &str) -> Error {
+    Error::StoreDamaged {
+        problem: format!(
+            "{path}: {}; restore a copy, or move it and its -wal and -shm files away (executions recorded there \
+             are then forgotten)",
+            what.replace('\n', " ")
+        ),
+    }
+}
+
 /// A file that cannot be opened: what is wrong and what to do.
 pub fn refuse(path: String, error: &rusqlite::Error) -> Error {
+    if matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) {
+        return damaged(&path, &error.to_string());
+    }
     Error::StoreUnavailable {
         problem: format!(
             "cannot open {path}: {error}; if the file is damaged, move it and its -wal and -shm files away \

@@ -102,7 +102,7 @@ pub fn serve_command(folder: &Path) -> Command {
 }
 
 impl Server {
-    async fn start(folder: TempDir) -> Server {
+    pub async fn start(folder: TempDir) -> Server {
         let _ = std::fs::remove_file(folder.path().join("ready.json"));
         let mut process = serve_command(folder.path()).spawn().unwrap();
         let ready = wait_for("the ready file", || {

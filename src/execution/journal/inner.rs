@@ -48,7 +48,7 @@ pub(super) struct Reader {
     pub(super) number: u64,
     /// The sequence it reads next.
     pub(super) next: u64,
-    /// It has seen the newest event at least once and has lost nothing since.
+    /// It is new, or has seen the newest event since it last was too late.
     pub(super) keeps_up: bool,
 }
 

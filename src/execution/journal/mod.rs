@@ -261,7 +261,8 @@ impl Journal {
         let mut inner = self.inner.lock();
         inner.next_reader += 1;
         let (number, next) = (inner.next_reader, from.max(1));
-        inner.readers.push(Reader { number, next, keeps_up: false });
+        // It is trusted at first: somebody who attaches wants what comes.
+        inner.readers.push(Reader { number, next, keeps_up: true });
         Cursor { reader: number, next, over: false }
     }
 

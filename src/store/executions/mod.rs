@@ -68,7 +68,30 @@ struct Detail {
 /// How many events a run may have delivered that a crash took before they were flushed.
 const UNKNOWN_EVENTS: u64 = 1 << 32;
 
-const COLUMNS: &str = "id, principal, request_id, state, created, started, ended, sequence, stdin, labels, detail";
+const COLUMNS: &str = "id, principal, request_id, state, created, started, ended, sequence, stdin, labels, detail, crc";
+
+/// The checksum of a record without its journal.
+fn record_crc(id: &[u8], state: &str, numbers: [Option<i64>; 5], labels: Option<&str>, detail: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(id);
+    crc.update(state.as_bytes());
+    for number in numbers {
+        crc.update(&number.unwrap_or(-1).to_le_bytes());
+    }
+    crc.update(labels.unwrap_or_default().as_bytes());
+    crc.update(detail);
+    crc.finalize()
+}
+
+/// The events of a blob that is what was written.
+fn checked_events(blob: &[u8], crc: Option<u32>) -> rusqlite::Result<Vec<Event>> {
+    match crc {
+        Some(crc) if crc != crc32fast::hash(blob) => {
+            Err(damaged(0, Type::Blob, "its journal does not match its checksum".into()))
+        }
+        _ => journal::decode(blob),
+    }
+}
 
 /// What rows that came and went change in the totals; written once by [`Tally::write`].
 #[must_use = "the totals are wrong unless it is written"]
@@ -141,11 +164,16 @@ pub fn put_counted(
     let bytes = ROW + detail.len() + journal.as_ref().map_or(0, Vec::len) + labels.as_ref().map_or(0, String::len);
     let bytes = bytes as i64;
     let id = origin.id.as_bytes();
+    let (created, started, ended) = (time(origin.created), execution.started.map(time), execution.ended.map(time));
+    let (sequence, stdin) = (integer(execution.last_sequence), integer(execution.stdin_offset));
+    let numbers = [Some(created), started, ended, Some(sequence), Some(stdin)];
+    let crc = record_crc(id, execution.state.name(), numbers, labels.as_deref(), &detail);
+    let journal_crc = journal.as_deref().map(crc32fast::hash);
     let added = db
         .prepare_cached(
             "INSERT INTO executions (id, state, tool, container, principal, request_id, fingerprint, created, started,
-                                     ended, sequence, stdin, labels, detail, journal, bytes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+                                     ended, sequence, stdin, labels, detail, journal, bytes, crc, journal_crc)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
              ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
@@ -156,15 +184,17 @@ pub fn put_counted(
             &*origin.principal,
             origin.request_id.as_ref().map(RequestId::as_bytes),
             fingerprint,
-            time(origin.created),
-            execution.started.map(time),
-            execution.ended.map(time),
-            integer(execution.last_sequence),
-            integer(execution.stdin_offset),
+            created,
+            started,
+            ended,
+            sequence,
+            stdin,
             labels,
             detail,
             journal,
             bytes,
+            crc,
+            journal_crc,
         ])?;
     if added > 0 {
         tally.add(bytes);
@@ -174,19 +204,21 @@ pub fn put_counted(
         db.prepare_cached("SELECT bytes FROM executions WHERE id = ?1")?.query_row([id], |row| row.get(0))?;
     db.prepare_cached(
         "UPDATE executions SET state = ?2, started = ?3, ended = ?4, sequence = ?5, stdin = ?6, detail = ?7,
-                               journal = ?8, bytes = ?9
+                               journal = ?8, bytes = ?9, crc = ?10, journal_crc = ?11
          WHERE id = ?1",
     )?
     .execute(params![
         id,
         execution.state.name(),
-        execution.started.map(time),
-        execution.ended.map(time),
-        integer(execution.last_sequence),
-        integer(execution.stdin_offset),
+        started,
+        ended,
+        sequence,
+        stdin,
         detail,
         journal,
         bytes,
+        crc,
+        journal_crc,
     ])?;
     tally.bytes += bytes - before;
     Ok(())
@@ -223,11 +255,13 @@ fn delete(db: &Connection, id: &[u8; 16], tally: &mut Tally) -> rusqlite::Result
 /// Adds to what a running execution has said.
 pub fn add_chunk(db: &Connection, id: ExecutionId, events: &[Event]) -> rusqlite::Result<()> {
     let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
-    db.prepare_cached("INSERT OR REPLACE INTO journal_chunks VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+    let blob = journal::encode(events)?;
+    db.prepare_cached("INSERT OR REPLACE INTO journal_chunks VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
         id.as_bytes(),
         integer(first.sequence),
         integer(last.sequence),
-        journal::encode(events)?
+        blob,
+        crc32fast::hash(&blob),
     ])?;
     Ok(())
 }
@@ -254,11 +288,14 @@ pub fn get(db: &Connection, id: ExecutionId) -> rusqlite::Result<Option<Executio
 
 /// The journal of an execution that is over.
 pub fn events(db: &Connection, id: ExecutionId) -> rusqlite::Result<Vec<Event>> {
-    let blob: Option<Option<Vec<u8>>> = db
-        .prepare_cached("SELECT journal FROM executions WHERE id = ?1")?
-        .query_row([id.as_bytes()], |row| row.get(0))
+    let found: Option<(Option<Vec<u8>>, Option<u32>)> = db
+        .prepare_cached("SELECT journal, journal_crc FROM executions WHERE id = ?1")?
+        .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    blob.flatten().map_or(Ok(Vec::new()), |blob| journal::decode(&blob))
+    match found {
+        Some((Some(blob), crc)) => checked_events(&blob, crc),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// Executions that a filter selects, newest first, from the one before `before`.
@@ -318,9 +355,18 @@ pub fn recover(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
         let mut events: Vec<Event> = Vec::new();
         let mut written = [0u64; 2];
         let mut chunks =
-            db.prepare_cached("SELECT events FROM journal_chunks WHERE execution = ?1 ORDER BY first_sequence")?;
-        for chunk in chunks.query_map([id.as_bytes()], |row| row.get::<_, Vec<u8>>(0))? {
-            for event in journal::decode(&chunk?)? {
+            db.prepare_cached("SELECT events, crc FROM journal_chunks WHERE execution = ?1 ORDER BY first_sequence")?;
+        for chunk in chunks.query_map([id.as_bytes()], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?)))? {
+            let (blob, crc) = chunk?;
+            let chunk = match checked_events(&blob, crc) {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    // A gap in what one run said is no reason to refuse all others.
+                    tracing::error!(execution = %id, %error, "a piece of what it said is damaged and left out");
+                    continue;
+                }
+            };
+            for event in chunk {
                 if let EventKind::Output { stream, offset, data } = &event.kind {
                     written[*stream as usize] = offset + data.len() as u64;
                 }
@@ -437,6 +483,14 @@ fn execution(row: &Row) -> rusqlite::Result<Execution> {
         None => BTreeMap::new(),
     };
     let optional_time = |column| row.get::<_, Option<i64>>(column).map(|time| time.map(timestamp));
+    if let Some(crc) = row.get::<_, Option<u32>>(11)? {
+        let id: [u8; 16] = row.get(0)?;
+        let numbers = [row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?];
+        let labels: Option<String> = row.get(9)?;
+        if crc != record_crc(&id, &text, numbers, labels.as_deref(), &blob) {
+            return Err(damaged(11, Type::Integer, "it does not match its checksum".into()));
+        }
+    }
     Ok(Execution {
         origin: Arc::new(Origin {
             id: ExecutionId::from_bytes(row.get(0)?),
