@@ -169,6 +169,7 @@ struct Inner {
     variants: [OnceLock<VariantEngine>; Variant::COUNT],
     /// Held while a variant is made, so that no two threads reserve address space for the same one.
     making: Mutex<()>,
+    programs: program::Programs,
     compiled: AtomicU64,
     from_cache: AtomicU64,
 }
@@ -238,6 +239,7 @@ impl Engine {
             cache,
             variants: Default::default(),
             making: Mutex::new(()),
+            programs: program::Programs::default(),
             compiled: AtomicU64::new(0),
             from_cache: AtomicU64::new(0),
             config,

@@ -10,8 +10,10 @@ use crate::domain::limits::Limits;
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use link::{Linked, Pre};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tokio::task::spawn_blocking;
@@ -38,11 +40,14 @@ pub struct Room {
 
 /// A loaded program. Cheap to clone; each [`Program::run`] is a fresh instance.
 #[derive(Clone)]
-pub struct Program(Arc<Loaded>);
+pub struct Program {
+    name: Arc<str>,
+    loaded: Arc<Loaded>,
+}
 
+/// What the same bytes come to, under however many names they are loaded.
 struct Loaded {
     engine: Engine,
-    name: String,
     hash: [u8; 32],
     digest: Arc<str>,
     kind: ModuleKind,
@@ -64,18 +69,43 @@ impl Engine {
         let kind = if is_component(&module) { ModuleKind::Component } else { ModuleKind::WasiP1 };
         let bytes = module.clone();
         let hash: [u8; 32] = blocking(move || Sha256::digest(&bytes).into()).await?;
-        let mut loaded = Loaded {
+        let loaded = self.0.programs.get(hash, || Loaded {
             engine: self.clone(),
-            name: name.into(),
             hash,
             digest: hex::encode(hash).into(),
             kind,
             module,
             variants: Default::default(),
-        };
-        let plain = loaded.prepare(Variant::PLAIN).await?;
-        loaded.variants[Variant::PLAIN.index()] = OnceCell::new_with(Some(plain));
-        Ok(Program(Arc::new(loaded)))
+        });
+        loaded.linked(Variant::PLAIN, name).await?;
+        Ok(Program { name: name.into(), loaded })
+    }
+}
+
+/// Programs in use, by the hash of their module: what is loaded a second time is neither compiled nor kept
+/// in memory a second time.
+#[derive(Default)]
+pub(super) struct Programs(Mutex<HashMap<[u8; 32], Weak<Loaded>>>);
+
+impl Programs {
+    fn get(&self, hash: [u8; 32], make: impl FnOnce() -> Loaded) -> Arc<Loaded> {
+        let mut programs = self.0.lock();
+        if let Some(loaded) = programs.get(&hash).and_then(Weak::upgrade) {
+            return loaded;
+        }
+        let loaded = Arc::new(make());
+        programs.insert(hash, Arc::downgrade(&loaded));
+        loaded
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        // Somebody may have loaded the same bytes again since.
+        let mut programs = self.engine.0.programs.0.lock();
+        if programs.get(&self.hash).is_some_and(|loaded| loaded.strong_count() == 0) {
+            programs.remove(&self.hash);
+        }
     }
 }
 
@@ -99,9 +129,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 impl Loaded {
-    /// Makes the program ready for one variant.
-    async fn prepare(&self, variant: Variant) -> Result<Linked> {
-        let invalid = |problem: String| Error::ModuleInvalid { tool: self.name.clone(), problem };
+    /// Makes the program ready for one variant; `name` is what errors call it.
+    async fn prepare(&self, variant: Variant, name: &str) -> Result<Linked> {
+        let invalid = |problem: String| Error::ModuleInvalid { tool: name.into(), problem };
         let (engine, hash) = (self.engine.clone(), self.hash);
         if let Some(code) = blocking(move || engine.0.cached(&hash, variant.metered)).await? {
             match self.link(variant, code).await? {
@@ -111,7 +141,7 @@ impl Loaded {
                 }
                 // Whole, but of no use: perhaps the caps changed, perhaps it never was. Compiling tells.
                 Err(problem) => {
-                    tracing::debug!(tool = self.name, problem, "the code in the cache was refused; compiling anew");
+                    tracing::debug!(tool = name, problem, "the code in the cache was refused; compiling anew");
                     self.engine.0.forget(&hash, variant.metered);
                 }
             }
@@ -139,11 +169,11 @@ impl Loaded {
         blocking(move || Ok(link::link(engine.0.variant(variant)?, kind, code.as_ref()))).await?
     }
 
-    async fn linked(&self, variant: Variant) -> Result<&Linked> {
+    async fn linked(&self, variant: Variant, name: &str) -> Result<&Linked> {
         let cell = &self.variants[variant.index()];
         match cell.get() {
             Some(linked) => Ok(linked),
-            None => cell.get_or_try_init(|| self.prepare(variant)).await,
+            None => cell.get_or_try_init(|| self.prepare(variant, name)).await,
         }
     }
 }
@@ -151,22 +181,22 @@ impl Loaded {
 impl Program {
     /// SHA-256 of the module, in hex.
     pub fn digest(&self) -> &Arc<str> {
-        &self.0.digest
+        &self.loaded.digest
     }
 
     /// Module or component.
     pub fn kind(&self) -> ModuleKind {
-        self.0.kind
+        self.loaded.kind
     }
 
     /// Size of the module in bytes.
     pub fn size(&self) -> u64 {
-        self.0.module.len() as u64
+        self.loaded.module.len() as u64
     }
 
     /// Memory in bytes that an instance has from the start; a smaller limit cannot run it.
     pub fn initial_memory_bytes(&self) -> u64 {
-        let plain = &self.0.variants[Variant::PLAIN.index()];
+        let plain = &self.loaded.variants[Variant::PLAIN.index()];
         plain.get().map_or(0, |linked| linked.initial_memory)
     }
 
@@ -178,7 +208,7 @@ impl Program {
     /// As [`Program::run`].
     pub async fn prepare(&self, limits: &Limits) -> Result<Room> {
         let variant = Variant::of(limits)?;
-        let linked = self.0.linked(variant).await?;
+        let linked = self.loaded.linked(variant, &self.name).await?;
         Ok(Room { pool: variant.index(), slots: linked.slots })
     }
 
@@ -191,13 +221,13 @@ impl Program {
     /// [`Error::ToolBroken`] for a directory that cannot be given, [`Error::Overloaded`] when all slots of
     /// its variant stayed taken for as long as its wall time. Whatever happens later is an [`Ended`].
     pub async fn run(&self, run: Run) -> Result<Ended> {
-        let engine = &*self.0.engine.0;
+        let engine = &*self.loaded.engine.0;
         let caps = &engine.config.caps;
         let mut limits = run.limits;
         limits.memory_bytes = limits.memory_bytes.min(caps.memory_bytes);
         limits.table_elements = limits.table_elements.min(caps.table_elements);
         let variant = Variant::of(&limits)?;
-        let linked = self.0.linked(variant).await?;
+        let linked = self.loaded.linked(variant, &self.name).await?;
         if linked.initial_memory > limits.memory_bytes {
             return Err(too_little_memory(linked.initial_memory, limits.memory_bytes));
         }
@@ -210,8 +240,8 @@ impl Program {
         let whole = async move {
             // Declared before the store, so dropped after it: the slot is free when the permit says so.
             let _held = (slots, running);
-            let engine = &*program.0.engine.0;
-            let linked = program.0.linked(variant).await?;
+            let engine = &*program.loaded.engine.0;
+            let linked = program.loaded.linked(variant, &program.name).await?;
             match deadline::within(wall_time, program.execute(engine, linked, run, limits)).await {
                 Some(result) => result,
                 None => Ok(Ended::timed_out(&limits)),
@@ -222,7 +252,7 @@ impl Program {
 
     async fn execute(&self, engine: &Inner, linked: &Linked, run: Run, limits: Limits) -> Result<Ended> {
         let state = State::new(run, &limits, &engine.roots)
-            .map_err(|problem| Error::ToolBroken { name: self.0.name.clone(), problem })?;
+            .map_err(|problem| Error::ToolBroken { name: self.name.to_string(), problem })?;
         let mut guest = Guest::new(&linked.engine, state, limits.fuel)?;
         let store = &mut guest.store;
         let result = match &linked.pre {

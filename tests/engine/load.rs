@@ -122,6 +122,40 @@ async fn compiled_code_is_kept_used_and_rebuilt_when_damaged() {
 }
 
 #[tokio::test]
+async fn the_same_bytes_are_compiled_once_under_however_many_names() {
+    let engine = engine();
+    let counts = |engine: &Engine| (engine.facts().compiled, engine.facts().from_cache);
+    let mut loads = tokio::task::JoinSet::new();
+    for number in 0..16 {
+        let engine = engine.clone();
+        loads.spawn(async move { engine.load(&format!("guest-{number}"), wasm(CONTENT)).await.unwrap() });
+    }
+    let programs = loads.join_all().await;
+    assert_eq!(counts(&engine), (1, 0));
+    for program in &programs {
+        works(program).await;
+    }
+    let metered = Limits { fuel: Some(1), ..limits() };
+    for program in &programs {
+        program.prepare(&metered).await.unwrap();
+    }
+    assert_eq!(counts(&engine), (2, 0));
+    // Errors still name the one that was meant, and nothing of a refused module stays.
+    let bad = wasm("(module)");
+    for name in ["one", "two"] {
+        match engine.load(name, bad.clone()).await {
+            Err(Error::ModuleInvalid { tool, .. }) => assert_eq!(tool, name),
+            other => panic!("expected a refusal, got {:?}", other.map(|program| program.kind())),
+        }
+    }
+    assert_eq!(counts(&engine), (4, 0));
+    // With the last of them its code is gone.
+    drop(programs);
+    works(&load(&engine, CONTENT).await).await;
+    assert_eq!(counts(&engine), (5, 0));
+}
+
+#[tokio::test]
 async fn a_cache_that_cannot_be_used_is_no_obstacle() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");

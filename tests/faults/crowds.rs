@@ -83,10 +83,12 @@ async fn ten_thousand_tools_are_listed_and_called() {
     eprintln!("ready with {TOOLS} tools after {:?}", began.elapsed());
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.process.id())).unwrap();
     eprintln!("{}", status.lines().find(|line| line.starts_with("VmRSS")).unwrap());
+    let (_, metrics) = server.get("/metrics").await;
+    assert!(metrics.contains("casemate_module_cache_total{result=\"miss\"} 1\n"), "the same bytes are compiled once");
     let mut tools = server.tools().await;
     let (mut names, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request = v1::ListToolsRequest { page_size: 1000, page_token, ..Default::default() };
+        let request = v1::ListToolsRequest { page_size: 1000, page_token };
         let page = tools.list_tools(request).await.unwrap().into_inner();
         names.extend(page.tools.into_iter().map(|tool| tool.name));
         page_token = page.next_page_token;

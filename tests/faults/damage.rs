@@ -82,7 +82,7 @@ async fn a_record_with_a_changed_byte_is_never_shown() {
         let watch = v1::WatchExecutionRequest { execution_id: id.clone(), ..Default::default() };
         let answer = executions.watch_execution(watch).await;
         if number == 7 {
-            let status = answer.err().expect("a damaged journal is refused");
+            let status = answer.expect_err("a damaged journal is refused");
             assert_eq!((status.code(), reason(&status).as_str()), (Code::DataLoss, "STORE_DAMAGED"));
             assert!(status.message().contains("restore a copy"), "{}", status.message());
             continue;
