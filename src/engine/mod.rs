@@ -86,7 +86,7 @@ pub use compile::Compiler;
 pub use host::{Denied, DenyAll, Egress};
 pub use outcome::Ended;
 pub use pagemap::Pagemap;
-pub use program::{ModuleKind, Program};
+pub use program::{ModuleKind, Program, Room};
 pub use state::Run;
 
 use crate::domain::limits::{Limits, LimitsPolicy};
@@ -258,6 +258,13 @@ impl Engine {
             compiled: inner.compiled.load(Relaxed),
             from_cache: inner.from_cache.load(Relaxed),
         }
+    }
+
+    /// Name and slots of each pool. Runs that count fuel, or have an unusual stack, share smaller ones; see
+    /// [`Program::prepare`] for which a run takes.
+    pub fn pools(&self) -> Vec<(String, u32)> {
+        let pool = |variant: Variant| (variant.pool_name(), variant.slots(self.0.config.max_running));
+        Variant::all().map(pool).collect()
     }
 
     /// Whether a run could be given this directory; otherwise why not. For those who read manifests: a run

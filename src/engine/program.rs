@@ -4,6 +4,7 @@ use super::compile::{Failure, is_component};
 use super::outcome::Ended;
 use super::state::{Run, State};
 use super::variant::Variant;
+use super::workers::Start;
 use super::{Engine, Inner, deadline, link};
 use crate::domain::limits::Limits;
 use crate::error::{Error, Result};
@@ -24,6 +25,15 @@ pub enum ModuleKind {
     WasiP1,
     /// A component that exports `wasi:cli/run` (WASI preview 2).
     Component,
+}
+
+/// What one run takes of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Which of [`Engine::pools`].
+    pub pool: usize,
+    /// How many of its slots; a component may need several.
+    pub slots: u32,
 }
 
 /// A loaded program. Cheap to clone; each [`Program::run`] is a fresh instance.
@@ -162,15 +172,18 @@ impl Program {
 
     /// Gets ready for runs with these limits. Where they ask for fuel, or for an unusual stack, this
     /// compiles; otherwise there is nothing to do. A run does it by itself, but then its caller waits.
+    /// Answers what each of those runs takes, for those who would rather turn a run away than have it wait.
     ///
     /// # Errors
     /// As [`Program::run`].
-    pub async fn prepare(&self, limits: &Limits) -> Result<()> {
-        self.0.linked(Variant::of(limits)?).await.map(|_| ())
+    pub async fn prepare(&self, limits: &Limits) -> Result<Room> {
+        let variant = Variant::of(limits)?;
+        let linked = self.0.linked(variant).await?;
+        Ok(Room { pool: variant.index(), slots: linked.slots })
     }
 
     /// Runs the program once, in an instance of its own: on the caller's runtime, and on threads of the
-    /// engine once it computes for more than a moment. Dropping the future ends the run and frees its slot,
+    /// engine once it computes for more than a moment, or from the start if it has directories. Dropping the future ends the run and frees its slot,
     /// at once or, if it computes, within a few milliseconds; the figures up to then are in the run's meter.
     ///
     /// # Errors
@@ -192,6 +205,8 @@ impl Program {
         let running = engine.ticker.enter();
         let wall_time = limits.wall_time;
         let program = self.clone();
+        // A file that never answers would keep a thread of the caller's runtime for good.
+        let start = if run.directories.is_empty() { Start::Here } else { Start::There };
         let whole = async move {
             // Declared before the store, so dropped after it: the slot is free when the permit says so.
             let _held = (slots, running);
@@ -202,7 +217,7 @@ impl Program {
                 None => Ok(Ended::timed_out(&limits)),
             }
         };
-        engine.workers.run(whole).await
+        engine.workers.run(whole, start).await
     }
 
     async fn execute(&self, engine: &Inner, linked: &Linked, run: Run, limits: Limits) -> Result<Ended> {

@@ -68,6 +68,17 @@ impl Variant {
         self.class * 2 + usize::from(self.metered)
     }
 
+    /// All of them, by index.
+    pub fn all() -> impl Iterator<Item = Variant> {
+        (0..Self::COUNT).map(|index| Variant { metered: index % 2 == 1, class: index / 2 })
+    }
+
+    /// How errors call its pool.
+    pub fn pool_name(self) -> String {
+        let fuel = if self.metered { "with" } else { "without" };
+        format!("the pool of runs {fuel} fuel and with {} KiB of stack", self.stack_bytes() >> 10)
+    }
+
     /// Bytes of stack.
     pub fn stack_bytes(self) -> u64 {
         STACK_CLASSES[self.class]
@@ -203,6 +214,7 @@ mod tests {
 
     #[test]
     fn every_variant_has_its_own_index() {
+        assert!(Variant::all().enumerate().all(|(index, variant)| variant.index() == index));
         let mut seen = [false; Variant::COUNT];
         for class in 0..STACK_CLASSES.len() {
             for metered in [false, true] {

@@ -3,6 +3,11 @@
 //! A run starts on the caller's worker, because most are over before a hand-over would be. One that
 //! computes for more than a moment moves to a thread of its own kind, or two of them would be enough to
 //! make everybody else wait: for the sockets, the journals and all the short runs.
+//!
+//! A run with directories starts there. WASI does file calls on the blocking threads of the runtime that polls
+//! the guest, and a file that never answers (a pipe without a writer, a network disk that is gone) keeps its
+//! thread also when its run is over: the system has no way to take it back. Once [`FILE_CALLS`] are stuck, other
+//! runs with directories wait and reach their wall time; the server goes on.
 
 use crate::error::{Error, Result};
 use std::future::Future;
@@ -18,6 +23,18 @@ const MOMENT: Duration = Duration::from_millis(2);
 /// The kernel gives these threads less than those that serve, when there is not enough for all.
 const NICE: i32 = 5;
 
+/// File calls at the same time, those that never come back included.
+const FILE_CALLS: usize = 64;
+
+/// Where a run starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// On the caller's runtime.
+    Here,
+    /// On the threads for guests.
+    There,
+}
+
 /// The threads: as many as there are processors.
 pub(super) struct Workers(Option<Runtime>);
 
@@ -29,23 +46,29 @@ impl Workers {
                 // Without it guests merely take an equal share.
                 let _ = rustix::process::setpriority_process(None, NICE);
             })
+            .max_blocking_threads(FILE_CALLS)
             .event_interval(8)
             .enable_all()
             .build()?;
         Ok(Workers(Some(runtime)))
     }
 
-    /// Runs a future here, and over there from the moment it computes. Dropping it ends it: at once here,
-    /// at its next pause there.
+    /// Runs a future from where it starts, and over there from the moment it computes. Dropping it ends it:
+    /// at once here, at its next pause there.
     pub(super) fn run<T>(
         &self,
         future: impl Future<Output = Result<T>> + Send + 'static,
+        start: Start,
     ) -> impl Future<Output = Result<T>>
     where
         T: Send + 'static,
     {
         let over_there = self.0.as_ref().map(Runtime::handle).cloned();
-        Moving { place: Place::Here(Box::pin(future)), over_there }
+        let place = match (&over_there, start) {
+            (Some(over_there), Start::There) => Place::There(over_there.spawn(future)),
+            _ => Place::Here(Box::pin(future)),
+        };
+        Moving { place, over_there }
     }
 }
 
@@ -127,28 +150,30 @@ mod tests {
     #[tokio::test]
     async fn what_computes_moves_and_what_does_not_stays() {
         let workers = Workers::start().unwrap();
-        let short = workers.run(async {
+        let short = async {
             tokio::task::yield_now().await;
             Ok(thread())
-        });
-        assert_ne!(short.await.unwrap(), "guest-worker");
-        let long = workers.run(async {
+        };
+        assert_ne!(workers.run(short, Start::Here).await.unwrap(), "guest-worker");
+        assert_eq!(workers.run(async { Ok(thread()) }, Start::There).await.unwrap(), "guest-worker");
+        let long = async {
             compute();
             tokio::task::yield_now().await;
             Ok(thread())
-        });
-        assert_eq!(long.await.unwrap(), "guest-worker");
+        };
+        assert_eq!(workers.run(long, Start::Here).await.unwrap(), "guest-worker");
     }
 
     #[tokio::test]
     async fn what_is_dropped_ends_over_there_too() {
         let workers = Workers::start().unwrap();
         let (told, gone) = tokio::sync::oneshot::channel::<()>();
-        let mut run = Box::pin(workers.run::<()>(async move {
+        let waits = async move {
             let _told = told;
             compute();
             std::future::pending().await
-        }));
+        };
+        let mut run = Box::pin(workers.run::<()>(waits, Start::Here));
         // One poll computes and moves it.
         assert!(std::future::poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx).is_pending())).await);
         drop(run);

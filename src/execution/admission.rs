@@ -1,10 +1,10 @@
 //! Who may run now, who waits, and who is turned away at once.
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 /// The slots of the server and its queue.
 pub struct Admission {
@@ -18,6 +18,13 @@ pub struct Admission {
 /// A bounded number of slots: the server's, or one tool's. Cheap to clone.
 #[derive(Clone)]
 pub struct Lane {
+    own: Row,
+    /// Where each of its slots takes others along, and how many.
+    pool: Option<(Row, u32)>,
+}
+
+#[derive(Clone)]
+struct Row {
     slots: Arc<Semaphore>,
     size: u32,
     name: Arc<str>,
@@ -26,13 +33,43 @@ pub struct Lane {
 impl Lane {
     /// A lane of `size` slots; `name` is how errors call it, such as `tool "echo"`.
     pub fn new(name: impl Into<Arc<str>>, size: u32) -> Self {
-        Lane { slots: Arc::new(Semaphore::new(size as usize)), size, name: name.into() }
+        Lane { own: Row { slots: Arc::new(Semaphore::new(size as usize)), size, name: name.into() }, pool: None }
+    }
+
+    /// This lane, for a run that also takes `slots` of a pool: whoever has a slot of it never waits for the
+    /// pool. `slots` is at most the pool's size.
+    pub fn drawing(&self, pool: &Lane, slots: u32) -> Lane {
+        Lane { own: self.own.clone(), pool: Some((pool.own.clone(), slots)) }
     }
 
     /// How many slots it has.
     pub fn size(&self) -> u32 {
-        self.size
+        self.own.size
     }
+
+    /// A slot, or the row that has none.
+    fn try_take(&self) -> Result<Taken, &Row> {
+        let own = self.own.slots.clone().try_acquire_owned().map_err(|_| &self.own)?;
+        let pool = match &self.pool {
+            Some((row, slots)) => Some(row.slots.clone().try_acquire_many_owned(*slots).map_err(|_| row)?),
+            None => None,
+        };
+        Ok(Taken { _own: own, _pool: pool })
+    }
+
+    async fn take(&self) -> Result<Taken, AcquireError> {
+        let own = self.own.slots.clone().acquire_owned().await?;
+        let pool = match &self.pool {
+            Some((row, slots)) => Some(row.slots.clone().acquire_many_owned(*slots).await?),
+            None => None,
+        };
+        Ok(Taken { _own: own, _pool: pool })
+    }
+}
+
+struct Taken {
+    _own: OwnedSemaphorePermit,
+    _pool: Option<OwnedSemaphorePermit>,
 }
 
 /// A place: slots taken at once, or a seat in the queue.
@@ -45,8 +82,8 @@ pub enum Place {
 
 /// The right to run; returns its slots when dropped.
 pub struct Slot {
-    _lane: OwnedSemaphorePermit,
-    _server: OwnedSemaphorePermit,
+    _lane: Taken,
+    _server: Taken,
 }
 
 /// A seat in the queue; gives it up when dropped.
@@ -76,13 +113,13 @@ impl Admission {
     }
 
     /// A slot, or a seat, or at once [`Error::Overloaded`].
-    pub fn enter(&self, lane: &Lane) -> Result<Place> {
+    pub fn enter(&self, lane: &Lane) -> Result<Place, Error> {
         // The lane first: a run that waits for its tool must not hold a slot of the server.
-        let full = match lane.slots.clone().try_acquire_owned() {
-            Err(_) => lane,
-            Ok(lane_permit) => match self.server.slots.clone().try_acquire_owned() {
-                Ok(server_permit) => return Ok(Place::Slot(Slot { _lane: lane_permit, _server: server_permit })),
-                Err(_) => &self.server,
+        let full = match lane.try_take() {
+            Err(full) => full,
+            Ok(taken) => match self.server.try_take() {
+                Ok(server) => return Ok(Place::Slot(Slot { _lane: taken, _server: server })),
+                Err(full) => full,
             },
         };
         let counted = Counted(self.queued.clone());
@@ -111,7 +148,7 @@ impl Admission {
 
     /// Executions that hold a slot of the server.
     pub fn running(&self) -> usize {
-        self.server.size as usize - self.server.slots.available_permits()
+        self.server.own.size as usize - self.server.own.slots.available_permits()
     }
 
     fn retry_after(&self, slots: u32) -> Duration {
@@ -123,10 +160,10 @@ impl Admission {
 
 impl Seat {
     /// Waits, first come, first served.
-    pub async fn slot(self) -> Result<Slot> {
+    pub async fn slot(self) -> Result<Slot, Error> {
         let closed = |_| Error::ShuttingDown;
-        let lane = self.lane.slots.clone().acquire_owned().await.map_err(closed)?;
-        let server = self.server.slots.clone().acquire_owned().await.map_err(closed)?;
+        let lane = self.lane.take().await.map_err(closed)?;
+        let server = self.server.take().await.map_err(closed)?;
         Ok(Slot { _lane: lane, _server: server })
     }
 }
@@ -163,5 +200,24 @@ mod tests {
         let _slot = admission.enter(&busy).unwrap();
         let _seat = admission.enter(&busy).unwrap();
         assert!(matches!(admission.enter(&free), Ok(Place::Slot(_))));
+    }
+
+    #[tokio::test]
+    async fn a_full_pool_is_waited_for_in_the_queue_and_then_turns_away() {
+        let admission = Admission::new(8, 1);
+        let (pool, lane) = (Lane::new("the small pool", 4), Lane::new("tool \"t\"", 8));
+        let drawing = lane.drawing(&pool, 2);
+        let slots = [admission.enter(&drawing).unwrap(), admission.enter(&drawing).unwrap()];
+        let Ok(Place::Seat(seat)) = admission.enter(&drawing) else { panic!("the third gets a seat") };
+        match admission.enter(&drawing) {
+            Err(Error::Overloaded { scope, limit: 4, .. }) => assert_eq!(scope, "the small pool"),
+            _ => panic!("the fourth is turned away"),
+        }
+        // What draws on nothing is not held up, and whoever was turned away holds nothing.
+        assert!(matches!(admission.enter(&lane), Ok(Place::Slot(_))));
+        assert_eq!(lane.own.slots.available_permits(), 6);
+        drop(slots);
+        drop(seat.slot().await.unwrap());
+        assert_eq!((pool.own.slots.available_permits(), lane.own.slots.available_permits()), (4, 8));
     }
 }

@@ -8,7 +8,7 @@ use crate::domain::limits::{LimitsPolicy, LimitsRequest};
 use crate::domain::manifest::OutputFormat;
 use crate::engine::{self, DenyAll, Egress};
 use crate::error::{Error, Result, Violation};
-use crate::execution::{Begun, Ended, Live, Registry, Run, Start};
+use crate::execution::{Begun, Ended, Lane, Live, Registry, Run, Start};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -26,6 +26,9 @@ pub struct ToolService {
     limits: LimitsPolicy,
     max_parameters: u64,
     egress: Arc<dyn Egress>,
+    /// The engine's pools, so that a run which finds its pool full waits in the queue like any other, or is
+    /// turned away, and not once it holds a slot of the server.
+    pools: Vec<Lane>,
 }
 
 /// A call of a tool.
@@ -70,7 +73,8 @@ pub enum Called {
 impl ToolService {
     /// Runs tools of `catalog` as executions of `registry`.
     pub fn new(catalog: Arc<Catalog>, registry: Registry, limits: LimitsPolicy, max_parameters: u64) -> Self {
-        ToolService { catalog, registry, limits, max_parameters, egress: Arc::new(DenyAll) }
+        let pools = catalog.engine().pools().into_iter().map(|(name, slots)| Lane::new(name, slots)).collect();
+        ToolService { catalog, registry, limits, max_parameters, egress: Arc::new(DenyAll), pools }
     }
 
     /// The tools.
@@ -106,7 +110,7 @@ impl ToolService {
                 format!("is {}; tool {:?} needs at least {needed} to start", limits.memory_bytes, call.tool),
             ));
         }
-        tool.program.prepare(&limits).await?;
+        let room = tool.program.prepare(&limits).await?;
         let request = call.request_id.map(|request_id| {
             let mut hash = Sha256::new();
             for part in [call.tool.as_bytes(), &text, format!("{:?} {}", call.limits, call.keep_stdin_open).as_bytes()]
@@ -137,7 +141,7 @@ impl ToolService {
             limits,
             stdin,
             stdin_open: call.keep_stdin_open,
-            lane: tool.lane.clone(),
+            lane: tool.lane.drawing(&self.pools[room.pool], room.slots),
         };
         Ok(match self.registry.begin(start).await? {
             Begun::New(run) => Called::New { tool, run },

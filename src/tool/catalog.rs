@@ -112,6 +112,11 @@ pub struct Upload {
 }
 
 impl Catalog {
+    /// What loads and runs the tools.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Opens a directory and loads what is in it. Faulty tools are in the table with their problem.
     pub async fn open(
         config: CatalogConfig,
