@@ -19,9 +19,10 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 const CHUNK: usize = 64 << 10;
 
 /// How long a guest waits for readers that keep up, at a time. Those that then have not taken what is about
-/// to be dropped are told so, and are not waited for again before they have caught up: a slow reader costs a
-/// guest this much once.
-const PATIENCE: Duration = Duration::from_millis(5);
+/// to be dropped are told so, and are not waited for again before they have read a good deal more: a reader
+/// that stands still costs a guest this much once, a slow one a few percent. Long enough for a reader that
+/// only has to wait for its turn on a busy machine.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Standard input.
 #[derive(Clone)]

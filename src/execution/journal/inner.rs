@@ -48,8 +48,8 @@ pub(super) struct Reader {
     pub(super) number: u64,
     /// The sequence it reads next.
     pub(super) next: u64,
-    /// It is new, or has seen the newest event since it last was too late.
-    pub(super) keeps_up: bool,
+    /// Bytes it must read before it is waited for again, because it was too late once.
+    pub(super) owes: u64,
 }
 
 pub(super) struct Open {
@@ -194,14 +194,22 @@ impl Inner {
             return None;
         }
         let oldest = self.tail.front()?.sequence;
-        self.readers.iter_mut().find(|reader| reader.keeps_up && reader.next <= oldest)
+        self.readers.iter_mut().find(|reader| reader.owes == 0 && reader.next <= oldest)
     }
 
-    /// Notes how far a reader has come.
-    pub(super) fn progressed(&mut self, number: u64, next: u64, caught_up: bool) {
+    /// Waits no longer for the reader that would lose something. It is waited for again once it has read a
+    /// quarter of what is kept, or everything there is: so what a slow reader costs has a bound.
+    pub(super) fn give_up_waiting(&mut self) -> bool {
+        let owes = (self.tail_budget() / 4).max(1);
+        let late = self.would_lose().map(|reader| reader.owes = owes);
+        late.is_some()
+    }
+
+    /// Notes how far a reader has come, by so many bytes.
+    pub(super) fn progressed(&mut self, number: u64, next: u64, bytes: u64) {
         if let Some(reader) = self.readers.iter_mut().find(|reader| reader.number == number) {
             reader.next = next;
-            reader.keeps_up |= caught_up;
+            reader.owes = reader.owes.saturating_sub(bytes);
         }
         if let Some(writer) = self.writer.take() {
             writer.wake();

@@ -262,7 +262,7 @@ impl Journal {
         inner.next_reader += 1;
         let (number, next) = (inner.next_reader, from.max(1));
         // It is trusted at first: somebody who attaches wants what comes.
-        inner.readers.push(Reader { number, next, keeps_up: true });
+        inner.readers.push(Reader { number, next, owes: 0 });
         Cursor { reader: number, next, over: false }
     }
 
@@ -290,13 +290,11 @@ impl Journal {
         Poll::Pending
     }
 
-    /// Waits no longer for readers that are about to lose something, not until they have caught up again.
+    /// Waits no longer for readers that are about to lose something, not until they have read a good deal more.
     pub fn go_on(&self) {
         let mut inner = self.inner.lock();
         inner.writer = None;
-        while let Some(reader) = inner.would_lose() {
-            reader.keeps_up = false;
-        }
+        while inner.give_up_waiting() {}
     }
 
     /// Reads what there is at the cursor, or arranges to be woken. Ready with nothing is the end.
@@ -311,7 +309,8 @@ impl Journal {
         let before = out.len();
         cursor.next = inner.read(cursor.next, BATCH_EVENTS, BATCH_BYTES, out);
         if out.len() > before {
-            inner.progressed(cursor.reader, cursor.next, false);
+            let bytes = out[before..].iter().map(|event| event.kind.weight()).sum();
+            inner.progressed(cursor.reader, cursor.next, bytes);
             cursor.over = matches!(out.last(), Some(Event { kind: EventKind::Finished { .. }, .. }));
             return Poll::Ready(());
         }
@@ -319,7 +318,7 @@ impl Journal {
             cursor.over = true;
             return Poll::Ready(());
         }
-        inner.progressed(cursor.reader, cursor.next, true);
+        inner.progressed(cursor.reader, cursor.next, u64::MAX);
         match inner.waiting.iter_mut().find(|(reader, _)| *reader == cursor.reader) {
             Some((_, waker)) => waker.clone_from(cx.waker()),
             None => inner.waiting.push((cursor.reader, cx.waker().clone())),

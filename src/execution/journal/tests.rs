@@ -229,3 +229,38 @@ proptest! {
         prop_assert_eq!(drain(&frozen, &mut frozen.reader(0)), late);
     }
 }
+
+/// Whether a writer would wait now.
+fn waits(journal: &Journal) -> bool {
+    journal.poll_room(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+#[test]
+fn a_writer_waits_for_a_reader_that_keeps_up_but_not_for_one_that_was_late() {
+    let journal = Journal::new(64 << 10);
+    let piece = || Bytes::from(vec![b'x'; 4 << 10]);
+    let fill = || {
+        for _ in 0..64 {
+            if waits(&journal) {
+                return true;
+            }
+            journal.write(OutputStream::Stdout, piece());
+        }
+        false
+    };
+    journal.start(0);
+    assert!(!fill(), "nobody reads: nobody is waited for");
+    let mut reader = journal.reader(0);
+    drain(&journal, &mut reader);
+    assert!(fill(), "it would lose something");
+    drain(&journal, &mut reader);
+    assert!(!waits(&journal), "it has taken all");
+    assert!(fill());
+    journal.go_on();
+    assert!(!fill(), "it was late, and is told what it lost");
+    let events = drain(&journal, &mut reader);
+    assert!(events.iter().any(|event| matches!(event.kind, EventKind::Truncated(_))));
+    assert!(fill(), "it has read enough to be waited for again");
+    journal.leave(&reader);
+    assert!(!fill(), "it is gone");
+}
