@@ -41,7 +41,7 @@ pub async fn measure(plan: Plan, report: &mut Report) {
 }
 
 fn request(number: usize, milliseconds: u64) -> v1::ExecuteToolStreamRequest {
-    let sleeps = number % 2 == 0;
+    let sleeps = number.is_multiple_of(2);
     let call = v1::ToolCall {
         tool: if sleeps { "sleep" } else { "stdin_cat" }.into(),
         input: Some(v1::tool_call::Input::ParametersJson(format!(r#"{{"ms":{milliseconds}}}"#))),

@@ -156,7 +156,6 @@ async fn feed(channel: &tonic::transport::Channel, id: &str) {
             data: line.clone().into(),
             offset,
             eof: left <= line.len() as u64,
-            ..Default::default()
         };
         match executions.write_stdin(authorized(request)).await {
             Ok(answer) => {

@@ -1,7 +1,10 @@
+use super::recovery::UNKNOWN_EVENTS;
 use super::*;
-use crate::domain::event::OutputStream;
+use crate::domain::event::{EventKind, OutputStream, Truncated};
+use crate::domain::execution::{Exit, Usage};
 use crate::domain::limits::LimitsPolicy;
 use crate::store::Store;
+use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
