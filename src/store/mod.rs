@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 pub use schema::SCHEMA_VERSION;
@@ -289,6 +289,11 @@ fn write_loop(
     }
 }
 
+/// How long a lock that is taken is waited for. A server that is killed just as it starts a compiler leaves its
+/// lock with that child for the few milliseconds until the child becomes another program.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
 /// Takes the lock of a data directory, or says who has it.
 fn lock(directory: &Path) -> Result<std::fs::File> {
     let path = directory.join("casemate.lock");
@@ -298,13 +303,19 @@ fn lock(directory: &Path) -> Result<std::fs::File> {
         .write(true)
         .open(&path)
         .map_err(|error| unavailable(format!("cannot open {}: {error}", path.display())))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|error| {
-        unavailable(format!(
-            "the data directory {} is in use by another casemate ({error}); stop that one, or set store.directory to another directory",
-            directory.display()
-        ))
-    })?;
-    Ok(file)
+    let patience = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::AGAIN) if Instant::now() < patience => std::thread::sleep(LOCK_PAUSE),
+            Err(error) => {
+                return Err(unavailable(format!(
+                    "the data directory {} is in use by another casemate ({error}); stop that one, or set store.directory to another directory",
+                    directory.display()
+                )));
+            }
+        }
+    }
 }
 
 fn unavailable(problem: String) -> Error {

@@ -109,7 +109,7 @@ async fn ten_thousand_tools_are_listed_and_called() {
 }
 
 /// Records as a server that ran for days would have left them.
-fn fill(data: &Path, count: usize) -> Vec<String> {
+pub fn fill(data: &Path, count: usize) -> Vec<String> {
     let store = Store::open(data, Arc::new(NoObserver)).unwrap();
     let written = store.write(move |db| {
         let mut tally = Tally::default();

@@ -1,9 +1,11 @@
 //! Files that are not what was written: the store's and the compiled modules'.
 
+use crate::crowds::fill;
 use crate::guests;
 use crate::harness::{Server, Setup, call, reason, serve_command, text, wait_for};
 use casemate::proto::v1;
 use rustix::process::Signal;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tonic::Code;
@@ -97,6 +99,61 @@ async fn a_record_with_a_changed_byte_is_never_shown() {
         assert!(String::from_utf8(said).unwrap().contains(&format!("needle {number} ")));
     }
     // New work goes on.
+    assert_eq!(text(&server.run(call("cat", "{}")).await.unwrap()), "{}");
+}
+
+/// The check at the start has its time, and a disk may fail later: whoever reads broken pages meets them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_that_break_under_a_server_are_told_by_whoever_reads_them_and_never_left_out() {
+    const RECORDS: usize = 20_000;
+    let setup = Setup::new().config("[retention]\nmax_count = 1000000").tool("cat", &guests::cat(), "");
+    let ids = fill(&setup.path().join("data"), RECORDS);
+    let server = setup.start().await;
+    // One page in 37, behind the first thousand records; none of them was read yet.
+    let file = std::fs::OpenOptions::new().write(true).open(database(server.path())).unwrap();
+    let pages = file.metadata().unwrap().len() / 4096;
+    assert!(pages > 1200, "{pages}");
+    for page in (pages / 4..pages * 3 / 4).step_by(37) {
+        file.write_all_at(&[0xa5; 4096], page * 4096).unwrap();
+    }
+    let mut executions = server.executions().await;
+    let expected: Vec<&String> = ids.iter().rev().collect();
+    let (mut seen, mut page_token) = (0, String::new());
+    let status = loop {
+        let request = v1::ListExecutionsRequest { page_size: 1000, page_token, ..Default::default() };
+        match executions.list_executions(request).await {
+            Err(status) => break status,
+            Ok(page) => {
+                let page = page.into_inner();
+                for execution in page.executions {
+                    assert_eq!(&execution.id, expected[seen], "a record is left out in silence");
+                    seen += 1;
+                }
+                assert!(!page.next_page_token.is_empty(), "the end, after {seen} records and no word of the damage");
+                page_token = page.next_page_token;
+            }
+        }
+    };
+    eprintln!("met after {seen} of {RECORDS} records");
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::DataLoss, "STORE_DAMAGED"), "{status:?}");
+    assert!(status.message().contains("restore a copy"), "{}", status.message());
+    // Single records are whole or refused, and new work goes on.
+    let (mut whole, mut damaged) = (0, 0);
+    for id in ids.iter().step_by(10) {
+        let get = v1::GetExecutionRequest { execution_id: id.clone() };
+        match executions.get_execution(get).await {
+            Ok(found) => {
+                assert_eq!(&found.into_inner().execution.unwrap().id, id);
+                whole += 1;
+            }
+            Err(status) => {
+                assert_eq!((status.code(), reason(&status).as_str()), (Code::DataLoss, "STORE_DAMAGED"), "{status:?}");
+                damaged += 1;
+            }
+        }
+    }
+    eprintln!("one by one: {whole} whole, {damaged} refused");
+    assert!(whole > 0 && damaged > 0);
     assert_eq!(text(&server.run(call("cat", "{}")).await.unwrap()), "{}");
 }
 

@@ -1,7 +1,7 @@
 //! SIGKILL at random moments, under load, over one data directory.
 
 use crate::guests;
-use crate::harness::{Server, Setup, call, serve_command, text};
+use crate::harness::{Server, Setup, call, serve_command, text, wait_for};
 use casemate::proto::v1;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -132,6 +132,33 @@ async fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
     assert!(ran.values().all(|&times| times == 1));
     assert_eq!(ran.len(), told.acknowledged.len() + told.doubtful.len());
     eprintln!("{lost} of those in doubt were cut off and read LOST; {} executions in all", listed.len());
+}
+
+/// What a server leaves for a moment when it is killed while it starts a compiler: the lock, with that child.
+#[tokio::test]
+async fn a_lock_that_is_about_to_be_given_back_is_waited_for_and_one_that_is_not_is_named() {
+    let server = Setup::new().tool("cat", &guests::cat(), "").start().await;
+    let folder = server.kill();
+    let lock = std::fs::File::open(folder.path().join("data/casemate.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    std::fs::remove_file(folder.path().join("ready.json")).unwrap();
+    let mut refused = serve_command(folder.path()).spawn().unwrap();
+    let status = wait_for("the refusal", || refused.try_wait().unwrap()).await;
+    assert!(!status.success());
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(log.contains("is in use by another casemate"), "{log}");
+
+    let mut waits = serve_command(folder.path()).spawn().unwrap();
+    let files = format!("/proc/{}/fd", waits.id());
+    wait_for("the lock to be looked at", || {
+        let mut open = std::fs::read_dir(&files).ok()?.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        open.any(|file| file.ends_with("data/casemate.lock")).then_some(())
+    })
+    .await;
+    drop(lock);
+    wait_for("the server", || folder.path().join("ready.json").exists().then_some(())).await;
+    waits.kill().unwrap();
+    waits.wait().unwrap();
 }
 
 /// SplitMix64: a seed that a failure prints brings the same moments back.

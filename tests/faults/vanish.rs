@@ -80,6 +80,45 @@ async fn a_reset_ends_a_unary_call_and_frees_its_slot() {
 }
 
 #[tokio::test]
+async fn an_upload_that_breaks_off_leaves_the_version_that_serves_and_no_file() {
+    use v1::upload_tool_request::Part;
+    let server = Setup::new().tool("say", &guests::say("old"), "").start().await;
+    let new = guests::say(&"new".repeat(5000));
+    for sent in [0, 1, 3, 100] {
+        let (channel, reset) = resettable(&server).await;
+        let mut tools = v1::tools_client::ToolsClient::with_interceptor(channel, Bearer(TOKEN));
+        let header = v1::UploadToolHeader { name: "say".into(), ..Default::default() };
+        let chunks = new.chunks(100).take(sent).map(|chunk| Part::Chunk(chunk.to_vec().into()));
+        let parts: Vec<_> = std::iter::once(Part::Header(header)).chain(chunks).collect();
+        let (all_taken, taken) = oneshot::channel();
+        let mut all_taken = Some(all_taken);
+        let mut parts = parts.into_iter();
+        // Says when the last part was taken, and never ends.
+        let stream = async_stream(move || match parts.next() {
+            Some(part) => Some(v1::UploadToolRequest { part: Some(part) }),
+            None => {
+                all_taken.take().map(|told| told.send(()));
+                None
+            }
+        });
+        let upload = tokio::spawn(async move { tools.upload_tool(stream).await });
+        taken.await.unwrap();
+        let _ = reset.send(());
+        upload.await.unwrap().unwrap_err();
+        assert_eq!(text(&server.run(call("say", "{}")).await.unwrap()), "old");
+        let files: Vec<_> =
+            std::fs::read_dir(server.tools_directory()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(files, ["say.wasm"]);
+    }
+}
+
+/// What `next` gives, and then silence.
+fn async_stream<T>(mut next: impl FnMut() -> Option<T>) -> impl tokio_stream::Stream<Item = T> {
+    use tokio_stream::StreamExt;
+    tokio_stream::iter(std::iter::from_fn(move || next())).chain(tokio_stream::pending())
+}
+
+#[tokio::test]
 async fn forty_resets_in_the_middle_of_a_flood_leave_nothing_open_and_every_run_whole() {
     const CLIENTS: usize = 40;
     const CHUNKS: u32 = 64;
