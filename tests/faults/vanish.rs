@@ -113,9 +113,9 @@ async fn an_upload_that_breaks_off_leaves_the_version_that_serves_and_no_file() 
 }
 
 /// What `next` gives, and then silence.
-fn async_stream<T>(mut next: impl FnMut() -> Option<T>) -> impl tokio_stream::Stream<Item = T> {
+fn async_stream<T>(next: impl FnMut() -> Option<T>) -> impl tokio_stream::Stream<Item = T> {
     use tokio_stream::StreamExt;
-    tokio_stream::iter(std::iter::from_fn(move || next())).chain(tokio_stream::pending())
+    tokio_stream::iter(std::iter::from_fn(next)).chain(tokio_stream::pending())
 }
 
 #[tokio::test]
