@@ -2,6 +2,7 @@
 //! container links write to an [`OutputSink`] and read from an [`InputSource`] without knowing journals.
 
 use super::event::{LogLevel, OutputStream, Progress};
+use super::output::{ChildEvent, FileChunk, RichOutput};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -15,6 +16,12 @@ pub trait OutputSink: Send + Sync + 'static {
     fn log(&self, level: LogLevel, message: String);
     /// The guest told its progress.
     fn progress(&self, progress: Progress);
+    /// The guest produced something to look at.
+    fn rich(&self, _output: RichOutput) {}
+    /// The guest's code called another tool, or such a call ended.
+    fn child(&self, _event: ChildEvent) {}
+    /// A piece of a file that the run left; after everything else it said.
+    fn file(&self, _chunk: FileChunk) {}
     /// Ready when more output makes nobody who keeps up lose any; otherwise wakes the task when that
     /// changes. Who writes waits a moment at most, then calls [`OutputSink::go_on`] and writes all the same.
     fn poll_room(&self, _cx: &mut Context<'_>) -> Poll<()> {

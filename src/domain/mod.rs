@@ -8,4 +8,5 @@ pub mod id;
 pub mod io;
 pub mod limits;
 pub mod manifest;
+pub mod output;
 pub mod time;
