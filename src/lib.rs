@@ -41,6 +41,7 @@ pub mod error;
 pub mod execution;
 pub mod health;
 pub mod http;
+pub mod interpreter;
 pub mod proto;
 pub mod rpc;
 pub mod store;
