@@ -1,4 +1,14 @@
 //! Python and JavaScript in WASM isolates: code once, state as data.
 
+mod children;
 pub mod memory;
 pub mod module;
+pub mod python;
+mod runtime;
+mod talk;
+pub mod wasi;
+
+pub use children::{Children, Refused, Returned};
+pub use memory::{Image, SlotFacts, Tenant};
+pub use runtime::{Isolate, Language, Runtime, Turned, compile, fingerprint};
+pub use talk::{Said, Turn};

@@ -7,6 +7,7 @@
 //! All unsafe code of the interpreters is in this module. Each file begins with what must hold; property
 //! tests write, grow and reset memories at random and compare them with the image.
 
+mod heap;
 mod image;
 mod pagemap;
 mod pool;
@@ -14,8 +15,7 @@ mod slot;
 mod stack;
 
 pub use image::Image;
-pub(super) use pool::Slots;
-pub use pool::{SlotFacts, Tenant};
+pub use pool::{SlotFacts, Slots, Tenant};
 
 /// A page of the machine.
 const PAGE: usize = 4096;

@@ -1,5 +1,6 @@
 //! Slots, kept for the tenant they served.
 
+use super::heap::Heaps;
 use super::pagemap::Pagemap;
 use super::slot::Slot;
 use super::stack::{Home, Stacks};
@@ -31,6 +32,7 @@ struct Inner {
     idle: Mutex<VecDeque<(Slot, Tenant)>>,
     max_idle: usize,
     stacks: Arc<Home>,
+    heaps: Arc<Heaps>,
     made: AtomicU64,
     reused: AtomicU64,
 }
@@ -64,6 +66,7 @@ impl Slots {
             idle: Mutex::default(),
             max_idle,
             stacks: Home::new(max_idle),
+            heaps: Heaps::new(max_idle),
             made: AtomicU64::new(0),
             reused: AtomicU64::new(0),
         }))
@@ -82,7 +85,7 @@ impl Slots {
     /// Makes an engine take its memories and stacks from here.
     pub fn serve(&self, config: &mut wasmtime::Config) {
         config
-            .with_host_memory(Arc::new(Creator))
+            .with_host_memory(Arc::new(Creator(self.0.heaps.clone())))
             .with_host_stack(Arc::new(Stacks(self.0.stacks.clone())));
     }
 
@@ -158,7 +161,7 @@ fn with_memory<F: Future>(memory: &mut Option<Memory>, future: Pin<&mut F>, cx: 
     polled
 }
 
-struct Creator;
+struct Creator(Arc<Heaps>);
 
 // SAFETY: each memory is a reservation of its own of 4 GiB and a guard, owned by the instance until it is
 // dropped, and never moved. It is not zero-filled but shows the image that belongs to the module, whose own
@@ -172,10 +175,14 @@ unsafe impl MemoryCreator for Creator {
         reserved: Option<usize>,
         guard: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
-        let memory = NEXT.with_borrow_mut(Option::take).ok_or("no memory was prepared for this instance")?;
         if reserved.is_some_and(|reserved| reserved > MAX_MEMORY) || guard > super::GUARD {
             return Err(format!("the engine asks for {reserved:?} bytes and a guard of {guard}"));
         }
+        // A heap for exceptions begins empty; a module's memory never does (see `take_apart`).
+        if minimum == 0 {
+            return Ok(Box::new(self.0.take().map_err(|error| error.to_string())?));
+        }
+        let memory = NEXT.with_borrow_mut(Option::take).ok_or("no memory was prepared for this instance")?;
         if memory.byte_size() < minimum {
             return Err(format!("the image has {} bytes, the module needs {minimum}", memory.byte_size()));
         }

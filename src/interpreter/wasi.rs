@@ -1,0 +1,23 @@
+//! stand-in until the in-memory one lands
+use crate::domain::event::OutputStream;
+use std::path::PathBuf;
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+
+pub struct Wasi(pub WasiP1Ctx);
+pub trait View {
+    fn wasi(&mut self) -> &mut Wasi;
+}
+pub fn add_to_linker<T: View + Send + 'static>(linker: &mut wasmtime::Linker<T>) -> wasmtime::Result<()> {
+    p1::add_to_linker_async(linker, |t| &mut t.wasi().0)
+}
+impl Wasi {
+    pub fn host(lib: Vec<(PathBuf, String)>, tmp: Option<PathBuf>, out: std::sync::Arc<dyn crate::domain::io::OutputSink>) -> Wasi {
+        let mut b = WasiCtxBuilder::new();
+        b.stdout(crate::engine::Output(out.clone(), OutputStream::Stdout)).stderr(crate::engine::Output(out, OutputStream::Stderr)).allow_blocking_current_thread(true);
+        b.arg("/usr/local/bin/python.wasm").env("TMPDIR", "/tmp").env("PYTHONTZPATH", "").env("HOME", "/tmp");
+        for (h, g) in lib { b.preopened_dir(h, g, FsPerms::ReadOnly).unwrap(); }
+        if let Some(t) = tmp { b.preopened_dir(t, "/tmp", FsPerms::ReadWrite).unwrap(); }
+        Wasi(b.build_p1())
+    }
+}
