@@ -8,6 +8,7 @@ pub mod executions;
 mod journal;
 pub mod requests;
 mod schema;
+mod version1;
 
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
