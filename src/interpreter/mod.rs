@@ -1,6 +1,8 @@
 //! Python and JavaScript in WASM isolates: code once, state as data.
 
 mod children;
+pub mod install;
+mod library;
 pub mod memory;
 pub mod module;
 pub mod python;

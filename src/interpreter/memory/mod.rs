@@ -9,12 +9,14 @@
 
 mod heap;
 mod image;
+mod mapped;
 mod pagemap;
 mod pool;
 mod slot;
 mod stack;
 
 pub use image::Image;
+pub use mapped::Mapped;
 pub use pool::{SlotFacts, Slots, Tenant};
 
 /// A page of the machine.

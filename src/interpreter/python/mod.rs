@@ -1,15 +1,12 @@
 //! CPython: what is frozen into its images.
 
-use super::memory::{Image, Slots, Tenant};
 use super::module::INNER;
-use super::runtime::{Isolate, Runtime};
+use super::runtime::Isolate;
 use super::talk::{Said, Talk, Turn};
-use super::wasi::Wasi;
 use crate::domain::io::{Meter, OutputSink};
 use crate::engine::DenyAll;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Inner functions that making an image needs, by their names in the module.
@@ -18,13 +15,30 @@ pub const INNER_FUNCTIONS: &[&str] = &["run_private", "__wasilibc_reset_preopens
 const PRELOAD: &str = include_str!("guest/preload.py");
 
 /// Run in this order after whatever is preloaded.
-const DRIVER: [&str; 5] = [
-    include_str!("guest/loop.py"),
-    include_str!("guest/driver.py"),
-    include_str!("guest/limits.py"),
-    include_str!("guest/casemate.py"),
-    include_str!("guest/warm.py"),
+const DRIVER: [(&str, &str); 5] = [
+    ("loop", include_str!("guest/loop.py")),
+    ("driver", include_str!("guest/driver.py")),
+    ("limits", include_str!("guest/limits.py")),
+    ("casemate", include_str!("guest/casemate.py")),
+    ("warm", include_str!("guest/warm.py")),
 ];
+
+/// All that this build freezes into an image.
+pub(super) fn scripts() -> impl Iterator<Item = &'static str> {
+    DRIVER.iter().map(|(_, script)| *script).chain([PRELOAD]).chain(WARM.iter().copied())
+}
+
+/// One script of several, in one namespace that is not the user's, under a file name that tracebacks leave out.
+fn script<'a>(parts: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut text = String::from("_n = {'__name__': '_casemate'}\n");
+    for (name, part) in parts {
+        // A JSON string is a Python string.
+        let quoted = serde_json::Value::from(part);
+        text.push_str(&format!("exec(compile({quoted}, '<casemate {name}>', 'exec'), _n)\n"));
+    }
+    text.push_str("del _n\n");
+    text
+}
 
 /// Turns that every image has behind it, so that no isolate has to warm up.
 const WARM: &[&str] = &[
@@ -55,12 +69,12 @@ pub async fn preload(isolate: &mut Isolate, output: Arc<dyn OutputSink>, extra: 
             said: Mutex::new(Said::default()),
         })
     };
-    isolate.run_private(PRELOAD, talk(vec![])).await?;
+    isolate.run_private(&script([("preload", PRELOAD)]), talk(vec![])).await?;
     if let Some(extra) = extra {
-        isolate.run_private(extra, talk(vec![])).await?;
+        isolate.run_private(&script([("further", extra)]), talk(vec![])).await?;
     }
     // One script, because each one has a namespace of its own.
-    isolate.run_private(&DRIVER.join("\n"), talk(WARM.to_vec())).await?;
+    isolate.run_private(&script(DRIVER), talk(WARM.to_vec())).await?;
     isolate.call(&format!("{INNER}__wasilibc_reset_preopens")).await?;
     isolate.call(&format!("{INNER}clear_unused_stack")).await
 }

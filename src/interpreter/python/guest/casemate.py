@@ -20,7 +20,7 @@ def _install(driver):
             super().__init__(message)
             self.reason = reason
 
-    ToolError.__module__ = "casemate"
+    ToolError.__module__, ToolError.__qualname__ = "casemate", "ToolError"
     package.ToolError = ToolError
     KINDS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "array": "list",
              "object": "dict", "null": "None"}
@@ -149,6 +149,8 @@ def _install(driver):
         call.__doc__ = f"Sends a {method} request through the gate; see request()."
         return call
 
+    for kind in (HTTPError, Response):
+        kind.__module__, kind.__qualname__ = "casemate.http", kind.__name__
     http.request, http.Response, http.HTTPError = request, Response, HTTPError
     http.RequestException = HTTPError
     for name in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"):

@@ -20,7 +20,6 @@ def _install():
     environ, urandom = os.environ, os.urandom
     ONLY_AST = ast.PyCF_ONLY_AST
     AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    OWN = "<casemate>"
     MAX_MESSAGE = 16 << 10
     MAX_TRACEBACK = 64 << 10
     MAX_TEXT = 256 << 10
@@ -193,7 +192,7 @@ def _install():
     # -- exceptions ----------------------------------------------------------------------------------------
 
     def own(frame):
-        return frame.filename in (OWN, "<reactor>", "<prelude>") or frame.filename.startswith("<frozen")
+        return frame.filename.startswith(("<casemate ", "<reactor>", "<frozen "))
 
     def is_users(filename):
         return filename == "<code>" or filename.startswith("<turn ") or filename.startswith(("/work/", "/tmp/"))
