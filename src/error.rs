@@ -50,6 +50,14 @@ pub enum Error {
         /// Why.
         problem: String,
     },
+    /// An interpreter is not there, or what is there cannot be used.
+    #[error("interpreter {name:?} cannot be used: {problem}; run `casemate interpreters install` and restart the server")]
+    InterpreterMissing {
+        /// The interpreter, which is also the name of its tool.
+        name: String,
+        /// Why.
+        problem: String,
+    },
     /// The tools directory cannot be written.
     #[error("the tools directory cannot be written: {problem}")]
     ToolsReadOnly {
@@ -211,6 +219,7 @@ impl Error {
             Error::ModuleInvalid { .. } => Reason::ModuleInvalid,
             Error::ToolNotFound { .. } => Reason::ToolNotFound,
             Error::ToolBroken { .. } => Reason::ToolBroken,
+            Error::InterpreterMissing { .. } => Reason::InterpreterMissing,
             Error::ToolsReadOnly { .. } => Reason::ToolsReadOnly,
             Error::ExecutionNotFound { .. } => Reason::ExecutionNotFound,
             Error::ExecutionOver { .. } => Reason::ExecutionOver,
@@ -259,6 +268,7 @@ reasons! {
     ModuleInvalid = "MODULE_INVALID",
     ToolNotFound = "TOOL_NOT_FOUND",
     ToolBroken = "TOOL_BROKEN",
+    InterpreterMissing = "INTERPRETER_MISSING",
     ToolsReadOnly = "TOOLS_READ_ONLY",
     ExecutionNotFound = "EXECUTION_NOT_FOUND",
     ExecutionOver = "EXECUTION_OVER",

@@ -4,7 +4,7 @@ use super::install::place;
 use super::memory::Mapped;
 use super::runtime::Language;
 use super::wasi::Wasi;
-use crate::domain::io::OutputSink;
+use crate::domain::io::{InputSource, OutputSink};
 use bytes::Bytes;
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Write};
@@ -80,6 +80,27 @@ pub(super) fn data_files(directory: &Path) -> Result<Vec<(String, Bytes)>, Strin
     Ok(files)
 }
 
+/// What every isolate of an interpreter sees.
+pub(super) struct Library(std::path::PathBuf);
+
+pub(super) fn open(_: Language, directory: &Path) -> Result<Library, String> {
+    Ok(Library(directory.to_owned()))
+}
+
+impl Library {
+    pub fn isolate(&self, input: Arc<dyn InputSource>, output: Arc<dyn OutputSink>, _scratch: u64) -> Wasi {
+        Wasi::host(
+            vec![
+                (self.0.join("t-lib"), "/usr/local/lib".into()),
+                (self.0.join("t-mpl"), "/usr/local/lib/python315.zip/matplotlib/mpl-data".into()),
+            ],
+            None,
+            Some(input),
+            output,
+        )
+    }
+}
+
 /// The stand-in.
 pub(super) fn for_preload(_: Language, directory: &Path, output: Arc<dyn OutputSink>) -> Result<Wasi, String> {
     let files = data_files(directory)?;
@@ -97,6 +118,7 @@ pub(super) fn for_preload(_: Language, directory: &Path, output: Arc<dyn OutputS
     Ok(Wasi::host(
         vec![(lib, "/usr/local/lib".into()), (mpl, "/usr/local/lib/python315.zip/matplotlib/mpl-data".into())],
         Some(tmp),
+        None,
         output,
     ))
 }

@@ -304,6 +304,11 @@ impl Isolate {
         self.memory.data(&self.store)
     }
 
+    /// Its files and streams, between turns.
+    pub(super) fn wasi(&self) -> &Wasi {
+        &self.store.data().wasi
+    }
+
     /// The image it started from.
     pub fn image(&self) -> &Arc<Image> {
         &self.image

@@ -40,6 +40,10 @@ pub fn status(error: Error) -> Status {
             details.set_resource_info("casemate.v1.Tool", name.as_str(), "", message.as_str());
             Code::NotFound
         }
+        Error::InterpreterMissing { name, .. } => {
+            say("interpreter", name);
+            Code::FailedPrecondition
+        }
         Error::ToolBroken { name, .. } => {
             details.set_resource_info("casemate.v1.Tool", name.as_str(), "", message.as_str());
             Code::FailedPrecondition

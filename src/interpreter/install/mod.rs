@@ -229,6 +229,15 @@ pub(super) fn place(path: &Path, write: impl FnOnce(&mut fs::File) -> io::Result
     written
 }
 
+/// Compares compiled code with its digest: reads all of it.
+pub(super) fn verify_code(path: &Path, digest: &str) -> Result<(), String> {
+    match digest_of(path) {
+        Ok(found) if found == digest => Ok(()),
+        Ok(_) => Err(format!("{} is damaged: it does not match its digest", path.display())),
+        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
+    }
+}
+
 fn digest_of(path: &Path) -> io::Result<String> {
     let mut hash = Sha256::new();
     io::copy(&mut fs::File::open(path)?, &mut hash)?;
