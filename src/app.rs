@@ -10,6 +10,7 @@ use crate::engine::{Compiler, Engine, EngineConfig, Pagemap};
 use crate::error::{Error, Result};
 use crate::execution::{Registry, RegistryConfig};
 use crate::health::{ComponentState, Health};
+use crate::interpreter::{Interpreters, InterpretersConfig};
 use crate::rpc::{Server, ServerConfig};
 use crate::store::Store;
 use crate::store::executions::Retention;
@@ -251,6 +252,15 @@ impl Parts {
             },
         );
 
+        let interpreters = Interpreters::open(
+            &InterpretersConfig {
+                directory: config.interpreters_directory(),
+                max_idle: config.interpreters.idle_memories,
+                pagemap: config.engine.pagemap != crate::config::PagemapUse::Off,
+            },
+            &engine,
+        );
+        observers::load_interpreters(&interpreters, health);
         let facts = engine.clone();
         let catalog = Catalog::open(
             CatalogConfig {
@@ -260,6 +270,7 @@ impl Parts {
                 limits,
             },
             engine,
+            interpreters,
             store.clone(),
             Arc::new(observers::Tools::new(metrics.clone(), health.clone())),
         )

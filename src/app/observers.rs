@@ -5,6 +5,7 @@ use crate::health::{ComponentState, Health};
 use crate::rpc::RpcObserver;
 use crate::store::Store;
 use crate::telemetry::{Metrics, Readings};
+use crate::interpreter::Interpreters;
 use crate::tool::{Catalog, CatalogObserver, Entry};
 use parking_lot::Mutex;
 use std::collections::HashSet;
@@ -91,4 +92,31 @@ pub(super) fn read_from(metrics: &Metrics, registry: Registry, store: &Arc<Store
             tools_broken: broken,
         }
     });
+}
+
+/// Loads the installed interpreters in the background and tells the health of each: without them the server
+/// serves everything else.
+pub fn load_interpreters(interpreters: &Interpreters, health: &Health) {
+    for interpreter in interpreters.all() {
+        let name = interpreter.name();
+        if let Err(problem) = interpreter.installed() {
+            let detail = format!("{problem}; `casemate interpreters install` installs it");
+            health.set(name, ComponentState::Disabled, detail);
+            continue;
+        }
+        health.set(name, ComponentState::Up, "being loaded");
+        let (interpreter, health) = (interpreter.clone(), health.clone());
+        tokio::spawn(async move {
+            match interpreter.load().await {
+                Ok(()) => {
+                    let artifact = interpreter.artifact();
+                    health.set(name, ComponentState::Up, format!("{} {}", artifact.package, artifact.version));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "an interpreter cannot be loaded");
+                    health.set(name, ComponentState::Degraded, error.to_string());
+                }
+            }
+        });
+    }
 }

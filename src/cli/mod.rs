@@ -12,6 +12,7 @@ mod failure;
 mod follow;
 mod health;
 mod init;
+mod interpreters;
 mod inputs;
 mod left;
 mod manifest;
@@ -89,6 +90,9 @@ enum Verb {
     /// List, watch and cancel executions
     #[command(subcommand)]
     Executions(executions::ExecutionsVerb),
+    /// Install Python and JavaScript, and show what is installed
+    #[command(subcommand)]
+    Interpreters(interpreters::InterpretersVerb),
     /// Compile one module from standard input: what the server starts for each new module
     #[command(hide = true)]
     CompileModule(compile_module::CompileModuleArgs),
@@ -118,6 +122,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::CompileModule(args) => Ok(compile_module::run(&args)),
         Verb::Init(args) => init::run(&args, &global),
         Verb::Serve(args) => serve::run(args, global),
+        Verb::Interpreters(verb) => interpreters::run(verb, &global),
         Verb::Config => config::run(&global),
         Verb::Health(args) => as_client(health::run(&args, &global)),
         Verb::Tools(verb) => as_client(tools::run(verb, &global)),

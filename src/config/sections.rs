@@ -28,6 +28,8 @@ pub struct Config {
     pub store: StoreSection,
     /// Compiling and running WASM.
     pub engine: EngineSection,
+    /// Python and JavaScript.
+    pub interpreters: InterpretersSection,
     /// What one execution may use.
     pub limits: LimitsSection,
     /// How many executions there may be at a time.
@@ -36,6 +38,13 @@ pub struct Config {
     pub retention: RetentionSection,
     /// What the server writes about itself.
     pub log: LogSection,
+}
+
+impl Config {
+    /// Where interpreters are installed.
+    pub fn interpreters_directory(&self) -> PathBuf {
+        self.interpreters.directory.clone().unwrap_or_else(|| self.store.directory.join("interpreters"))
+    }
 }
 
 /// `[server]`: the gRPC server.
@@ -172,6 +181,25 @@ pub enum PagemapUse {
     On,
     /// Never.
     Off,
+}
+
+/// `[interpreters]`: Python and JavaScript.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InterpretersSection {
+    /// Where `casemate interpreters install` puts them and the server looks for them. May be shared by servers of
+    /// one user. Unset: `interpreters` in store.directory.
+    #[serde(with = "forms::optional_path", skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+    /// Memories kept between runs, each for the tenant it served; up to 4 MiB each.
+    #[serde(with = "forms::count")]
+    pub idle_memories: usize,
+}
+
+impl Default for InterpretersSection {
+    fn default() -> Self {
+        InterpretersSection { directory: None, idle_memories: 32 }
+    }
 }
 
 /// `[execution]`: how many executions there may be at a time.

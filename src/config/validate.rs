@@ -137,6 +137,7 @@ impl Rules {
         self.size("engine.max_module", engine.max_module, KIB, GIB);
         self.duration("engine.compile_timeout", engine.compile_timeout, Duration::from_secs(1), HOUR);
         self.size("engine.compile_memory", engine.compile_memory, 256 * MIB, 256 * GIB);
+        self.count("interpreters.idle_memories", config.interpreters.idle_memories as u64, 0, 4096);
         self.count("engine.compile_workers", engine.compile_workers.into(), 1, 64);
         for root in &engine.directory_roots {
             if !root.is_absolute() {

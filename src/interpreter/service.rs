@@ -150,6 +150,12 @@ impl Interpreter {
         self.installed.as_ref().map_err(String::as_str)
     }
 
+    /// The error of a call of one that is not installed.
+    pub fn missing(&self) -> Error {
+        let problem = self.installed.as_ref().err().map_or("its files changed since the server started", String::as_str);
+        Error::InterpreterMissing { name: self.name().into(), problem: problem.into() }
+    }
+
     /// Loads it, if that has not happened yet: verifies every byte of its code and its image, which takes a
     /// moment. The first run waits for it; a server loads in the background.
     pub async fn load(&self) -> Result<()> {

@@ -122,9 +122,9 @@ impl Tools {
         let (call, form) = to::call(call, principal)?;
         let name = call.tool.clone();
         let (live, format) = match self.tools.begin(call).await? {
-            Called::New { tool, run } => {
+            Called::New { tool, run, job } => {
                 let format = tool.manifest().output;
-                (self.tools.drive(tool, run).await?, format)
+                (self.tools.drive(tool, run, job).await?, format)
             }
             Called::Existing(live) => {
                 live.journal().ended().await;
@@ -146,13 +146,13 @@ impl Tools {
     async fn execute_stream(&self, call: Option<v1::ToolCall>, principal: Arc<str>) -> Result<Arc<Live>> {
         let (call, _) = to::call(call, principal)?;
         Ok(match self.tools.begin(call).await? {
-            Called::New { tool, run } => {
+            Called::New { tool, run, job } => {
                 let live = run.live().clone();
                 let tools = self.tools.clone();
                 // Its own task: the run outlives the stream.
                 tokio::spawn(async move {
                     // A failure to record the end is logged where it happens; readers still see the end.
-                    let _ = tools.drive(tool, run).await;
+                    let _ = tools.drive(tool, run, job).await;
                 });
                 live
             }

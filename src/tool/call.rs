@@ -1,7 +1,7 @@
 //! Running a tool: from a call to an execution, and from its output to an answer.
 
 use super::fingerprint::fingerprint;
-use super::{Catalog, Tool};
+use super::{Catalog, Runner, Tool, builtin};
 use crate::domain::event::OutputStream;
 use crate::domain::execution::{Exit, OutputViolation, Subject};
 use crate::domain::id::RequestId;
@@ -68,6 +68,14 @@ impl Default for Parameters {
     }
 }
 
+/// What an interpreter is to do.
+pub struct Job {
+    /// The code.
+    pub(super) code: Bytes,
+    /// What is given to it.
+    pub(super) inputs: Inputs,
+}
+
 /// A call that was accepted.
 pub enum Called {
     /// A new run of this tool.
@@ -76,6 +84,8 @@ pub enum Called {
         tool: Arc<Tool>,
         /// Drives the run.
         run: Run,
+        /// What an interpreter is to do.
+        job: Option<Job>,
     },
     /// An earlier call with the same request id.
     Existing(Arc<Live>),
@@ -102,7 +112,6 @@ impl ToolService {
     pub async fn begin(&self, mut call: Call) -> Result<Called> {
         let tool = self.catalog.tool(&call.tool)?;
         check_labels(&call.labels)?;
-        refuse_inputs(&call.inputs)?;
         let (value, text) = self.read_parameters(std::mem::take(&mut call.parameters))?;
         if let Some(schema) = &tool.input {
             schema.check(&value).map_err(|problems| Error::ParametersInvalid {
@@ -115,29 +124,46 @@ impl ToolService {
         }
         let limits = self.limits.resolve(&tool.manifest.limits, &call.limits);
         // Whatever keeps the guest from starting is the caller's error, before there is an execution.
-        let needed = tool.program.initial_memory_bytes();
-        if limits.memory_bytes < needed {
-            return Err(Error::invalid(
-                "call.limits.memory_bytes",
-                format!("is {}; tool {:?} needs at least {needed} to start", limits.memory_bytes, call.tool),
-            ));
-        }
-        let room = tool.program.prepare(&limits).await?;
+        let lane = match &tool.runner {
+            Runner::Module(program) => {
+                refuse_inputs(&call.inputs)?;
+                let needed = program.initial_memory_bytes();
+                if limits.memory_bytes < needed {
+                    return Err(Error::invalid(
+                        "call.limits.memory_bytes",
+                        format!("is {}; tool {:?} needs at least {needed} to start", limits.memory_bytes, call.tool),
+                    ));
+                }
+                let room = program.prepare(&limits).await?;
+                tool.lane.drawing(&self.pools[room.pool], room.slots)
+            }
+            Runner::Interpreter(interpreter) => {
+                interpreter.load().await?;
+                tool.lane.clone()
+            }
+        };
         let request = call.request_id.map(|request_id| (request_id, fingerprint(&call, &text)));
-        let stdin = if call.keep_stdin_open || !call.stdin.is_empty() {
-            // A newline ends the parameters where more input may follow.
-            let mut line = BytesMut::with_capacity(text.len() + 1);
-            line.put(text);
-            line.put_u8(b'\n');
-            line.freeze()
-        } else {
-            text
+        let job = match &tool.runner {
+            Runner::Module(_) => None,
+            // Its parameters are code, and standard input is all the program's.
+            Runner::Interpreter(_) => Some(Job { code: builtin::code(&value)?, inputs: std::mem::take(&mut call.inputs) }),
+        };
+        let stdin = match (&job, call.keep_stdin_open || !call.stdin.is_empty()) {
+            (Some(_), _) => Bytes::new(),
+            (None, false) => text,
+            (None, true) => {
+                // A newline ends the parameters where more input may follow.
+                let mut line = BytesMut::with_capacity(text.len() + 1);
+                line.put(text);
+                line.put_u8(b'\n');
+                line.freeze()
+            }
         };
         let start = Start {
             subject: Subject::Tool {
                 name: tool.name.clone(),
                 version: tool.version.clone(),
-                digest: tool.program.digest().clone(),
+                digest: tool.digest(),
             },
             principal: call.principal,
             request,
@@ -149,18 +175,21 @@ impl ToolService {
             session: None,
             parent: None,
             target: "".into(),
-            lane: tool.lane.drawing(&self.pools[room.pool], room.slots),
+            lane,
         };
         Ok(match self.registry.begin(start).await? {
-            Begun::New(run) => Called::New { tool, run },
+            Begun::New(run) => Called::New { tool, run, job },
             Begun::Existing(live) => Called::Existing(live),
         })
     }
 
     /// Runs the guest of an accepted call to its end.
-    pub async fn drive(&self, tool: Arc<Tool>, run: Run) -> Result<Arc<Live>> {
+    pub async fn drive(&self, tool: Arc<Tool>, run: Run, job: Option<Job>) -> Result<Arc<Live>> {
         let egress = self.egress.clone();
-        run.drive(|live| guest(tool, live, egress)).await
+        match job {
+            None => run.drive(|live| guest(tool, live, egress)).await,
+            Some(job) => run.drive(|live| builtin::run(tool, job, live, egress)).await,
+        }
     }
 
     fn read_parameters(&self, parameters: Parameters) -> Result<(Value, Bytes)> {
@@ -198,6 +227,9 @@ impl ToolService {
 }
 
 async fn guest(tool: Arc<Tool>, live: Arc<Live>, egress: Arc<dyn Egress>) -> Ended {
+    let Runner::Module(program) = &tool.runner else {
+        return Ended::new(Exit::Internal, "an interpreter was to run without code");
+    };
     let run = engine::Run {
         limits: live.origin().limits,
         args: vec![tool.name.to_string()],
@@ -208,7 +240,7 @@ async fn guest(tool: Arc<Tool>, live: Arc<Live>, egress: Arc<dyn Egress>) -> End
         meter: live.meter().clone(),
         egress,
     };
-    match tool.program.run(run).await {
+    match program.run(run).await {
         Ok(ended) => match ended.exit {
             Exit::Exited { code: 0 } => check_output(&tool, &live),
             exit => Ended::new(exit, ended.message),

@@ -1,5 +1,6 @@
 //! Tools: manifests, schemas, the catalog that loads and serves them, and the call that runs one.
 
+mod builtin;
 mod call;
 mod catalog;
 mod directory;
@@ -9,7 +10,7 @@ pub mod manifest;
 mod schema;
 mod watch;
 
-pub use call::{Call, Called, Parameters, ToolService};
+pub use call::{Call, Called, Job, Parameters, ToolService};
 pub use catalog::{Catalog, CatalogConfig, CatalogObserver, Entry, Reloaded, Upload};
 pub use forms::{Form, render};
 pub use schema::{Problem, Schema};
@@ -18,6 +19,7 @@ pub use watch::watch;
 use crate::domain::manifest::{DirectoryGrant, Manifest};
 use crate::domain::time::Timestamp;
 use crate::engine::Program;
+use crate::interpreter::Interpreter;
 use crate::error::{Error, Result, Violation};
 use crate::execution::Lane;
 use std::collections::BTreeMap;
@@ -26,12 +28,20 @@ use std::sync::Arc;
 /// Characters of a tool's name at most.
 pub const MAX_NAME: usize = 64;
 
+/// What runs a tool.
+pub enum Runner {
+    /// A module or component of the tools directory.
+    Module(Program),
+    /// A built-in interpreter, whose parameters are code.
+    Interpreter(Arc<Interpreter>),
+}
+
 /// A tool that can run: one version, immutable. A reload makes a new one; runs keep the old one.
 pub struct Tool {
     name: Arc<str>,
     version: Arc<str>,
     manifest: Arc<Manifest>,
-    program: Program,
+    runner: Runner,
     input: Option<Schema>,
     output: Option<Schema>,
     lane: Lane,
@@ -51,9 +61,17 @@ impl Tool {
         &self.manifest
     }
 
-    /// The module it runs.
-    pub fn program(&self) -> &Program {
-        &self.program
+    /// What runs it.
+    pub fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    /// SHA-256 of the module that it runs, hex; of an interpreter, of the package it is made from.
+    pub fn digest(&self) -> Arc<str> {
+        match &self.runner {
+            Runner::Module(program) => program.digest().clone(),
+            Runner::Interpreter(interpreter) => interpreter.artifact().digest.into(),
+        }
     }
 
     /// When this version was loaded.

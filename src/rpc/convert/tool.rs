@@ -9,7 +9,7 @@ use crate::engine::ModuleKind;
 use crate::error::{Error, Result};
 use crate::execution::Live;
 use crate::proto::v1;
-use crate::tool::{Call, Entry, Parameters};
+use crate::tool::{Call, Entry, Parameters, Runner};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -33,15 +33,16 @@ pub fn tool(entry: &Entry) -> v1::Tool {
     };
     message.set_state(state);
     if let Some(tool) = entry.serving() {
-        let program = tool.program();
         message.manifest = Some(manifest(tool.manifest()));
-        message.digest = program.digest().to_string();
-        message.module_bytes = program.size();
-        message.set_module_kind(match program.kind() {
-            ModuleKind::WasiP1 => v1::ModuleKind::WasiP1,
-            ModuleKind::Component => v1::ModuleKind::Component,
-        });
-        message.initial_memory_bytes = program.initial_memory_bytes();
+        message.digest = tool.digest().to_string();
+        if let Runner::Module(program) = tool.runner() {
+            message.module_bytes = program.size();
+            message.set_module_kind(match program.kind() {
+                ModuleKind::WasiP1 => v1::ModuleKind::WasiP1,
+                ModuleKind::Component => v1::ModuleKind::Component,
+            });
+            message.initial_memory_bytes = program.initial_memory_bytes();
+        }
         message.load_time = Some(timestamp(tool.loaded()));
     }
     message
