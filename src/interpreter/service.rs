@@ -6,6 +6,7 @@ use super::library::{self, Library};
 use super::memory::{Image, SlotFacts, Slots, Tenant};
 use super::runtime::{Isolate, Runtime, fingerprint};
 use super::talk::{Said, Talk, Turn};
+use super::wasi::Wasi;
 use super::{files, install};
 use crate::domain::execution::Exit;
 use crate::domain::input::Inputs;
@@ -197,7 +198,8 @@ impl Interpreter {
 
     async fn fresh(&self, run: Run) -> Result<Ended> {
         let loaded = self.loaded().await?;
-        let mut wasi = loaded.library.isolate(run.input.clone(), run.output.clone(), run.limits.scratch_bytes);
+        let mut wasi = Wasi::new(loaded.library.world(run.limits.scratch_bytes));
+        wasi.connect(Some(run.input), Some(run.output.clone()), None);
         files::put(&mut wasi, &run.inputs.files)?;
         let isolate = Isolate::start(&loaded.runtime, &loaded.image, &run.tenant, wasi, run.limits.memory_bytes);
         let mut isolate =

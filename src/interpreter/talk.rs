@@ -69,6 +69,12 @@ pub(super) struct Talk {
     pub said: Mutex<Said>,
 }
 
+impl super::wasi::Channel for Talk {
+    fn call(&self, request: Bytes) -> std::pin::Pin<Box<dyn Future<Output = Bytes> + Send + '_>> {
+        Box::pin(self.answer(request))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(tag = "m", rename_all = "lowercase")]
 enum Message {
