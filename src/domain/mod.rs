@@ -5,8 +5,11 @@
 pub mod event;
 pub mod execution;
 pub mod id;
+pub mod interruption;
 pub mod io;
 pub mod limits;
 pub mod manifest;
 pub mod output;
+pub mod session;
+pub mod snapshot;
 pub mod time;

@@ -84,6 +84,22 @@ ALTER TABLE executions ADD COLUMN crc INTEGER;
 ALTER TABLE executions ADD COLUMN journal_crc INTEGER;
 ALTER TABLE journal_chunks ADD COLUMN crc INTEGER;
 ",
+    "
+CREATE TABLE sessions (
+    id     BLOB PRIMARY KEY NOT NULL,  -- 16 bytes, sorts by creation
+    closed INTEGER,                    -- when; NULL while it is open
+    record BLOB NOT NULL,
+    crc    INTEGER NOT NULL            -- of the record
+) WITHOUT ROWID;
+
+CREATE TABLE snapshots (
+    id     BLOB PRIMARY KEY NOT NULL,
+    name   TEXT NOT NULL UNIQUE,
+    record BLOB NOT NULL,
+    crc    INTEGER NOT NULL,
+    used   INTEGER                     -- when something last started from it
+) WITHOUT ROWID;
+",
 ];
 
 /// How long the check of the whole file may take at the start. What it does not reach is checked when it is read.
