@@ -224,6 +224,15 @@ pub struct LimitSet {
     /// Fuel; `None` is not metered.
     #[serde(with = "forms::budget", skip_serializing_if = "Option::is_none")]
     pub fuel: Option<u64>,
+    /// Files in the scratch directory, and their contents that are kept, in bytes.
+    #[serde(with = "forms::size")]
+    pub scratch: u64,
+    /// Calls of other tools by a run's code.
+    #[serde(with = "forms::count")]
+    pub child_executions: u64,
+    /// How deep such calls may nest.
+    #[serde(with = "forms::count")]
+    pub child_depth: u32,
 }
 
 impl LimitSet {
@@ -236,6 +245,9 @@ impl LimitSet {
             output_bytes: self.output,
             host_calls: self.host_calls,
             fuel: self.fuel,
+            scratch_bytes: self.scratch,
+            child_executions: self.child_executions,
+            child_depth: self.child_depth,
         }
     }
 }
@@ -250,8 +262,41 @@ impl From<Limits> for LimitSet {
             output: limits.output_bytes,
             host_calls: limits.host_calls,
             fuel: limits.fuel,
+            scratch: limits.scratch_bytes,
+            child_executions: limits.child_executions,
+            child_depth: limits.child_depth,
         }
     }
+}
+
+// From one type to another with the same fields, every one by name, so that a new one cannot be forgotten.
+macro_rules! same_fields {
+    ($from:ident to $to:ident: $value:expr) => {{
+        let $from {
+            wall_time,
+            memory,
+            table_elements,
+            stack,
+            output,
+            host_calls,
+            fuel,
+            scratch,
+            child_executions,
+            child_depth,
+        } = $value;
+        $to {
+            wall_time,
+            memory,
+            table_elements,
+            stack,
+            output,
+            host_calls,
+            fuel,
+            scratch,
+            child_executions,
+            child_depth,
+        }
+    }};
 }
 
 // The two sets have the same keys and different defaults, so each is read over its own.
@@ -275,17 +320,19 @@ macro_rules! limit_set {
                 host_calls: u64,
                 #[serde(with = "forms::budget")]
                 fuel: Option<u64>,
+                #[serde(with = "forms::size")]
+                scratch: u64,
+                #[serde(with = "forms::count")]
+                child_executions: u64,
+                #[serde(with = "forms::count")]
+                child_depth: u32,
             }
             impl Default for Keys {
                 fn default() -> Self {
-                    let LimitSet { wall_time, memory, table_elements, stack, output, host_calls, fuel } =
-                        LimitSet::from(LimitsPolicy::default().$defaults);
-                    Keys { wall_time, memory, table_elements, stack, output, host_calls, fuel }
+                    same_fields!(LimitSet to Keys: LimitSet::from(LimitsPolicy::default().$defaults))
                 }
             }
-            let Keys { wall_time, memory, table_elements, stack, output, host_calls, fuel } =
-                Keys::deserialize(deserializer)?;
-            Ok(LimitSet { wall_time, memory, table_elements, stack, output, host_calls, fuel })
+            Ok(same_fields!(Keys to LimitSet: Keys::deserialize(deserializer)?))
         }
     };
 }

@@ -156,6 +156,10 @@ impl Rules {
         self.size(&key("stack"), limits.stack, 64 * KIB, 2 * MIB);
         self.size(&key("output"), limits.output, 4 * KIB, GIB);
         self.count(&key("host_calls"), limits.host_calls, 0, 1_000_000_000);
+        // With the output it goes into one record, which the database bounds.
+        self.size(&key("scratch"), limits.scratch, 0, 512 * MIB);
+        self.count(&key("child_executions"), limits.child_executions, 0, 1_000_000);
+        self.count(&key("child_depth"), limits.child_depth.into(), 0, 64);
     }
 
     fn default_below_cap(&mut self, default: &LimitSet, cap: &LimitSet) {
@@ -189,6 +193,11 @@ impl Rules {
         if let (Some(default), Some(cap)) = (default.fuel, cap.fuel) {
             check("fuel", default > cap, default.to_string(), cap.to_string());
         }
+        check("scratch", default.scratch > cap.scratch, size::show(default.scratch), size::show(cap.scratch));
+        let (children, most) = (default.child_executions, cap.child_executions);
+        check("child_executions", children > most, children.to_string(), most.to_string());
+        let (depth, most) = (default.child_depth, cap.child_depth);
+        check("child_depth", depth > most, depth.to_string(), most.to_string());
     }
 
     fn execution(&mut self, config: &Config) {

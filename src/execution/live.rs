@@ -4,7 +4,9 @@ use super::journal::{Journal, Standing, Totals};
 use super::stdin::Stdin;
 use crate::domain::event::{LogLevel, OutputStream, Progress};
 use crate::domain::execution::{Execution, Exit, Origin, Outcome, Usage};
+use crate::domain::interruption::Interruption;
 use crate::domain::io::{InputRead, InputSource, Meter, OutputSink};
+use crate::domain::output::{ChildEvent, ExceptionInfo, FileChunk, MAX_LISTED_FILES, OutputFile, RichOutput};
 use crate::domain::time::Timestamp;
 use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,6 +22,10 @@ pub struct Live {
     journal: Journal,
     stdin: Stdin,
     meter: Arc<Meter>,
+    /// Which turn of its session it is; 0 until it is known.
+    session_turn: AtomicU64,
+    /// The turn that the store knows.
+    recorded_turn: AtomicU64,
     end: OnceLock<Ended>,
     end_wished: Notify,
     /// Whether the store knows of it.
@@ -30,23 +36,47 @@ pub struct Live {
     kept: AtomicBool,
 }
 
-/// How a guest came to its end: the reason, and a sentence for people.
+/// How a guest came to its end, and what it left.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ended {
     /// Why.
     pub exit: Exit,
     /// What happened and what to do; empty for a plain success.
     pub message: String,
+    /// The exception that ended the program.
+    pub exception: Option<ExceptionInfo>,
+    /// The files that it made or changed. Of those marked as kept, all pieces are in the journal.
+    pub files: Vec<OutputFile>,
+    /// Files beyond those in `files`.
+    pub unlisted_files: u64,
+    /// Where its session goes on, when the session's live state was lost with it.
+    pub session_interruption: Option<Interruption>,
+}
+
+impl Ended {
+    /// An end with nothing to tell but why.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Ended {
+        Ended {
+            exit,
+            message: message.into(),
+            exception: None,
+            files: Vec::new(),
+            unlisted_files: 0,
+            session_interruption: None,
+        }
+    }
 }
 
 impl Live {
     pub(super) fn new(origin: Origin, fingerprint: Option<[u8; 32]>, stdin: Stdin) -> Arc<Live> {
         Arc::new(Live {
-            journal: Journal::new(origin.limits.output_bytes),
+            journal: Journal::new(origin.limits.output_bytes, origin.limits.scratch_bytes),
             origin: Arc::new(origin),
             fingerprint,
             stdin,
             meter: Arc::default(),
+            session_turn: AtomicU64::new(0),
+            recorded_turn: AtomicU64::new(0),
             end: OnceLock::new(),
             end_wished: Notify::new(),
             recorded: AtomicBool::new(false),
@@ -63,13 +93,15 @@ impl Live {
             ended: execution.ended.zip(execution.outcome),
             last_sequence: execution.last_sequence,
         };
-        let stdin = Stdin::new(Bytes::new(), false);
+        let stdin = Stdin::over(execution.stdin_offset);
         Arc::new(Live {
             journal: Journal::frozen(events, standing),
             origin: execution.origin,
             fingerprint: None,
             stdin,
             meter: Arc::default(),
+            session_turn: AtomicU64::new(execution.session_turn),
+            recorded_turn: AtomicU64::new(execution.session_turn),
             end: OnceLock::new(),
             end_wished: Notify::new(),
             recorded: AtomicBool::new(true),
@@ -98,6 +130,16 @@ impl Live {
         &self.meter
     }
 
+    /// Notes which turn of its session it is; known when it begins to run.
+    pub fn set_session_turn(&self, turn: u64) {
+        self.session_turn.store(turn, Ordering::Release);
+    }
+
+    /// Which turn of its session it is, from 1; 0 when that is not known yet, and outside sessions.
+    pub fn session_turn(&self) -> u64 {
+        self.session_turn.load(Ordering::Acquire)
+    }
+
     /// How it stands now.
     pub fn execution(&self) -> Execution {
         self.execution_with(self.journal.standing())
@@ -112,6 +154,7 @@ impl Live {
             ended,
             last_sequence: standing.last_sequence,
             stdin_offset: self.stdin.offset(),
+            session_turn: self.session_turn(),
             outcome,
         }
     }
@@ -148,17 +191,30 @@ impl Live {
     }
 
     fn outcome(&self, ended: Ended, totals: Totals, started: Option<Timestamp>, now: Timestamp) -> Outcome {
-        let (peak_memory_bytes, fuel, host_calls) = self.meter.read();
+        let consumed = self.meter.read();
         let created = self.origin.created;
+        let Ended { exit, message, mut exception, mut files, mut unlisted_files, session_interruption } = ended;
+        if let Some(exception) = &mut exception {
+            exception.bound();
+        }
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+        unlisted_files += files.len().saturating_sub(MAX_LISTED_FILES) as u64;
+        files.truncate(MAX_LISTED_FILES);
         Outcome {
-            exit: ended.exit,
-            message: ended.message,
+            exit,
+            message,
+            exception,
+            files,
+            unlisted_files,
+            session_interruption,
             usage: Usage {
                 queue_time: started.unwrap_or(now).since(created),
                 run_time: started.map_or(Duration::ZERO, |started| now.since(started)),
-                peak_memory_bytes,
-                fuel,
-                host_calls,
+                peak_memory_bytes: consumed.peak_memory_bytes,
+                fuel: consumed.fuel,
+                host_calls: consumed.host_calls,
+                child_executions: consumed.child_executions,
+                scratch_bytes: consumed.scratch_bytes,
                 stdout_bytes: totals.stdout_bytes,
                 stderr_bytes: totals.stderr_bytes,
                 dropped_bytes: totals.dropped_bytes,
@@ -178,6 +234,10 @@ impl Live {
 
     pub(super) fn recorded(&self) -> &AtomicBool {
         &self.recorded
+    }
+
+    pub(super) fn recorded_turn(&self) -> &AtomicU64 {
+        &self.recorded_turn
     }
 
     pub(super) fn flushed(&self) -> &AtomicU64 {
@@ -205,6 +265,22 @@ impl OutputSink for Live {
 
     fn progress(&self, progress: Progress) {
         self.journal.progress(progress);
+    }
+
+    fn rich(&self, output: RichOutput) {
+        self.journal.rich(output);
+    }
+
+    fn child(&self, event: ChildEvent) {
+        self.journal.child(event);
+    }
+
+    fn file(&self, chunk: FileChunk) {
+        let (path, size) = (chunk.path.clone(), chunk.data.len());
+        if !self.journal.file(chunk) {
+            // Whoever reads a scratch directory out keeps to its limit, so this is a fault of ours.
+            tracing::error!(execution = %self.origin.id, %path, size, "a piece of a file found no room in the journal");
+        }
     }
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -6,7 +6,7 @@ use super::live::{Ended, Live};
 use super::recent::Recent;
 use super::stdin::Stdin;
 use crate::domain::execution::{Execution, Exit, Origin, Subject};
-use crate::domain::id::{ExecutionId, RequestId};
+use crate::domain::id::{ExecutionId, RequestId, SessionId};
 use crate::domain::limits::Limits;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -77,10 +77,18 @@ pub struct Start {
     pub labels: BTreeMap<String, String>,
     /// The limits in force.
     pub limits: Limits,
-    /// What standard input begins with.
+    /// What standard input begins with, and what callers' offsets do not count: a tool's parameters.
     pub stdin: Bytes,
+    /// What callers gave for standard input with the call: it follows, and counts.
+    pub stdin_given: Bytes,
     /// Whether standard input stays open after that.
     pub stdin_open: bool,
+    /// The session it runs in.
+    pub session: Option<SessionId>,
+    /// The execution whose code called this tool.
+    pub parent: Option<ExecutionId>,
+    /// The session, container, pool or snapshot it runs in, in words; empty for a fresh isolate.
+    pub target: Arc<str>,
     /// The slots it takes besides the server's.
     pub lane: Lane,
 }
@@ -188,8 +196,12 @@ impl Registry {
             labels: start.labels,
             limits: start.limits,
             created: Timestamp::now(),
+            session: start.session,
+            parent: start.parent,
+            target: start.target,
         };
-        let live = Live::new(origin, fingerprint, Stdin::new(start.stdin, start.stdin_open));
+        let stdin = Stdin::new(start.stdin, start.stdin_given, start.stdin_open);
+        let live = Live::new(origin, fingerprint, stdin);
         let id = live.origin().id;
         shared.running.insert(id, live.clone());
         shared.keeper.wake();
@@ -275,10 +287,10 @@ impl Registry {
             let rest: Vec<Arc<Live>> = self.shared.running.iter().map(|entry| entry.value().clone()).collect();
             tracing::warn!(executions = rest.len(), "the grace period is over; ending what still runs");
             for live in rest {
-                live.end(Ended {
-                    exit: Exit::ServerShutdown,
-                    message: "the server shut down and its grace period passed; run it again on a live server".into(),
-                });
+                live.end(Ended::new(
+                    Exit::ServerShutdown,
+                    "the server shut down and its grace period passed; run it again on a live server",
+                ));
             }
             // Runs end as soon as their future is polled; this bounds one that never is.
             let _ = tokio::time::timeout(Duration::from_secs(2), self.shared.idle()).await;
@@ -405,10 +417,10 @@ impl Run {
                 ended = live.end_wished() => return ended,
                 slot = seat.slot() => match slot {
                     Ok(slot) => slot,
-                    Err(error) => return Ended { exit: Exit::ServerShutdown, message: error.to_string() },
+                    Err(error) => return Ended::new(Exit::ServerShutdown, error.to_string()),
                 },
             },
-            None => return Ended { exit: Exit::Internal, message: "it had no place to run".into() },
+            None => return Ended::new(Exit::Internal, "it had no place to run"),
         };
         live.journal().start(0);
         tokio::select! {
@@ -462,11 +474,8 @@ impl Drop for Run {
         }
         let live = self.live.clone();
         // A guest that was conducted may have left word of what its sudden end did.
-        let ended = live.end_reason().unwrap_or_else(|| Ended {
-            exit: Exit::Cancelled,
-            message: "the call that ran it ended early, and so did the run".into(),
-        });
-        live.close(ended);
+        let early = || Ended::new(Exit::Cancelled, "the call that ran it ended early, and so did the run");
+        live.close(live.end_reason().unwrap_or_else(early));
         let shared = self.shared.clone();
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) if live.is_durable() => {

@@ -132,11 +132,14 @@ impl Tools {
                 (live, format)
             }
         };
+        let left = convert::output::left(&live);
         Ok(v1::ExecuteToolResponse {
             execution: Some(convert::execution::execution(&live.execution())),
             output: Some(to::output(&live, format, form)),
             stderr: to::stderr(&live),
-            ..Default::default()
+            value: left.value,
+            rich_outputs: left.rich_outputs,
+            files: left.files,
         })
     }
 

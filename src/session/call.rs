@@ -170,7 +170,7 @@ impl Sessions {
             None => super::kernel::Extent::Whole,
         };
         standing.interruption = Some(interruption.clone());
-        self.write_row(entry, &mut standing);
+        drop(self.write_row(entry, &mut standing));
         Some(interruption)
     }
 }
@@ -201,7 +201,7 @@ impl SessionRun {
             let ended = match waits.turn(ticket, turnstile, expected_turn, parameters).await {
                 Ok(ended) => ended,
                 Err(error) => {
-                    let ended = Ended { exit: Exit::NotStarted, message: error.to_string() };
+                    let ended = Ended::new(Exit::NotStarted, error.to_string());
                     *refused.lock() = Some(error);
                     ended
                 }
@@ -257,11 +257,12 @@ impl Waits<'_> {
             standing.running = Some(live.origin().id);
             if entry.is_durable() && !standing.row_unsaved {
                 // So that a kill is noticed as a loss, even when nothing else gets to the disk.
-                sessions.write_row(entry, &mut standing);
+                drop(sessions.write_row(entry, &mut standing));
             }
             standing.turn + 1
         };
         let mut cut = Cut { sessions, entry, live, armed: true };
+        live.set_session_turn(number);
         live.journal().start(0);
         let turn = Turn { number, live: live.clone(), parameters };
         let turned = tokio::select! {
@@ -335,16 +336,12 @@ impl Drop for Cut<'_> {
         if self.armed {
             let id = Some(self.live.origin().id);
             let interruption = self.sessions.lose(self.entry, InterruptionReason::Cancelled, id);
-            let ended = Ended {
-                exit: Exit::Cancelled,
-                message: "the call that ran it ended early, and so did the run".into(),
-            };
+            let ended = Ended::new(Exit::Cancelled, "the call that ran it ended early, and so did the run");
             self.live.end(with_interruption(ended, interruption));
         }
     }
 }
 
 fn with_interruption(ended: Ended, interruption: Option<Interruption>) -> Ended {
-    let _ = interruption;
-    ended
+    Ended { session_interruption: interruption, ..ended }
 }

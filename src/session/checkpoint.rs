@@ -136,7 +136,11 @@ impl Files {
             let session = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
             let Some(names) = session.and_then(&keep) else {
                 removed += 1;
-                if path.is_dir() { fs::remove_dir_all(&path)? } else { fs::remove_file(&path)? }
+                if path.is_dir() {
+                    fs::remove_dir_all(&path)?
+                } else {
+                    fs::remove_file(&path)?
+                }
                 continue;
             };
             for file in fs::read_dir(&path)? {

@@ -168,7 +168,7 @@ impl Sessions {
         let kernels = self.kernels(&new.tool)?.clone();
         let room = self.take_rooms(&new.principal, 1)?.pop();
         let image = match &new.snapshot {
-            Some(name) => Some(self.snapshots.open(name, &new.tool).await?),
+            Some(name) => Some(self.snapshots.start_from(name, &new.tool).await?),
             None => None,
         };
         self.make_room().await?;
@@ -283,9 +283,7 @@ impl Sessions {
 
     /// The sessions that a request made, in the order they were made.
     pub(super) fn of_request(&self, principal: &Arc<str>, request_id: RequestId) -> Vec<Session> {
-        let made = |entry: &Entry| {
-            entry.origin.request_id == Some(request_id) && entry.origin.principal == *principal
-        };
+        let made = |entry: &Entry| entry.origin.request_id == Some(request_id) && entry.origin.principal == *principal;
         let mut found: Vec<Arc<Entry>> =
             self.entries.iter().filter(|entry| made(entry)).map(|entry| entry.value().clone()).collect();
         found.sort_by_key(|entry| entry.id());
@@ -302,8 +300,7 @@ impl Sessions {
         let kernel = match chain {
             None => kernels.start(entry.spec()).await?,
             Some(chain) => {
-                let heading =
-                    Heading { fingerprint: kernels.fingerprint(), session: entry.id(), turn: chain.turn };
+                let heading = Heading { fingerprint: kernels.fingerprint(), session: entry.id(), turn: chain.turn };
                 let files = self.files.clone();
                 let read = move || files.read(&heading, &chain.files);
                 let layers = tokio::task::spawn_blocking(read).await.map_err(panicked)?;
@@ -358,7 +355,7 @@ impl Sessions {
         for live in calls {
             let runs = running == Some(live.origin().id);
             let exit = if runs || reason == ClosureReason::Closed { Exit::Cancelled } else { Exit::NotStarted };
-            live.end(Ended { exit, message: format!("its session was closed: {message}") });
+            live.end(Ended::new(exit, format!("its session was closed: {message}")));
         }
         entry.release_room();
         if let Some(kernel) = entry.take_kernel() {

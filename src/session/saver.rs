@@ -100,6 +100,9 @@ impl Sessions {
         self.count_memory(entry.put_kernel(kernel));
         drop(pass);
         let frozen = frozen.map_err(|error| error.to_string())?;
+        if extent == Extent::Whole && !frozen.whole {
+            return Err("the interpreter gave a change where its whole state was asked for".into());
+        }
         let file = self.write_file(entry, turn, &frozen).await?;
         self.commit(entry, turn, time, incarnation, file).await
     }
@@ -148,30 +151,36 @@ impl Sessions {
         incarnation: u64,
         file: FileRecord,
     ) -> Result<(), String> {
-        let (written, durable) = {
+        let accepted = {
             let mut standing = entry.standing.lock();
             if standing.closure.is_some() || standing.incarnation != incarnation {
-                // The session went on from an older state, or not at all.
-                standing.stale.push(file);
-                drop(standing);
-                self.remove_stale(entry).await;
+                Err(file)
+            } else {
+                let chain = match standing.chain.take() {
+                    Some(mut chain) if !file.whole => {
+                        chain.files.push(file);
+                        CheckpointRecord { turn, time, ..chain }
+                    }
+                    old => {
+                        standing.stale.extend(old.into_iter().flat_map(|old| old.files));
+                        CheckpointRecord { turn, time, files: vec![file] }
+                    }
+                };
+                let durable = Durable::of(&chain);
+                standing.chain = Some(chain);
+                Ok((self.write_row(entry, &mut standing), durable))
+            }
+        };
+        let (written, durable) = match accepted {
+            Ok(accepted) => accepted,
+            // The session went on from an older state, or not at all.
+            Err(unwanted) => {
+                self.remove_files(entry, vec![unwanted]).await;
                 return Ok(());
             }
-            let chain = match standing.chain.take() {
-                Some(mut chain) if !file.whole => {
-                    chain.files.push(file);
-                    CheckpointRecord { turn, time, ..chain }
-                }
-                old => {
-                    standing.stale.extend(old.into_iter().flat_map(|old| old.files));
-                    CheckpointRecord { turn, time, files: vec![file] }
-                }
-            };
-            let durable = Durable::of(&chain);
-            standing.chain = Some(chain);
-            (self.write_row(entry, &mut standing), durable)
         };
-        // Should this fail, the files stay in use all the same, and the next row that gets through names them.
+        // Should this fail, the files stay in use all the same, and the next row that gets through names them. Those
+        // they replace stay until then.
         written.await.map_err(|error| error.to_string())?;
         {
             let mut standing = entry.standing.lock();
@@ -179,19 +188,19 @@ impl Sessions {
                 standing.durable = Some(durable);
             }
         }
-        self.remove_stale(entry).await;
+        let stale = std::mem::take(&mut entry.standing.lock().stale);
+        self.remove_files(entry, stale).await;
         Ok(())
     }
 
-    async fn remove_stale(&self, entry: &Entry) {
-        let stale = std::mem::take(&mut entry.standing.lock().stale);
-        if stale.is_empty() {
+    async fn remove_files(&self, entry: &Entry, unwanted: Vec<FileRecord>) {
+        if unwanted.is_empty() {
             return;
         }
-        let bytes = stale.iter().map(|file| file.size).sum();
+        let bytes = unwanted.iter().map(|file| file.size).sum();
         let (files, id) = (self.files.clone(), entry.id());
         // A panic there leaves files that the next start removes.
-        let _ = tokio::task::spawn_blocking(move || files.remove(id, &stale)).await;
+        let _ = tokio::task::spawn_blocking(move || files.remove(id, &unwanted)).await;
         self.disk.give_back(bytes);
     }
 

@@ -192,14 +192,13 @@ impl Snapshots {
         if let Some(held) = self.find(name) {
             return Ok(self.standing(&held));
         }
-        let is = |standing: &SnapshotStanding| {
-            standing.snapshot.name == name || standing.snapshot.id.to_string() == name
-        };
+        let is =
+            |standing: &SnapshotStanding| standing.snapshot.name == name || standing.snapshot.id.to_string() == name;
         self.built_ins.snapshots().into_iter().find(is).ok_or_else(|| Error::SnapshotNotFound { name: name.into() })
     }
 
     /// The files of a snapshot for something of `tool` to start from, checked against their digest; noted as used.
-    pub async fn open(self: &Arc<Self>, name: &str, tool: &str) -> Result<Arc<Image>> {
+    pub async fn start_from(self: &Arc<Self>, name: &str, tool: &str) -> Result<Arc<Image>> {
         let standing = self.get(name)?;
         let snapshot = &standing.snapshot;
         let unusable = |problem: String| Error::SnapshotUnusable { name: name.into(), problem };
@@ -392,9 +391,7 @@ impl Snapshots {
     /// The snapshot that a request made.
     pub(super) fn of_request(&self, principal: &Arc<str>, request_id: RequestId) -> Option<SnapshotStanding> {
         let table = self.table.lock();
-        let made = |held: &&Held| {
-            held.snapshot.request_id == Some(request_id) && held.snapshot.principal == *principal
-        };
+        let made = |held: &&Held| held.snapshot.request_id == Some(request_id) && held.snapshot.principal == *principal;
         table.by_name.values().find(made).map(|held| self.standing(held))
     }
 

@@ -11,6 +11,7 @@ pub mod requests;
 mod schema;
 pub mod sessions;
 pub mod snapshots;
+mod version1;
 
 use crate::error::{Error, Result};
 use parking_lot::Mutex;

@@ -19,9 +19,7 @@ pub fn decode<T: DeserializeOwned>(form: u8, blob: &[u8], crc: u32) -> rusqlite:
         return Err(damaged("it does not match its checksum".into()));
     }
     match blob.split_first() {
-        Some((&found, rest)) if found == form => {
-            postcard::from_bytes(rest).map_err(|error| damaged(error.to_string()))
-        }
+        Some((&found, rest)) if found == form => postcard::from_bytes(rest).map_err(|error| damaged(error.to_string())),
         Some((found, _)) => Err(damaged(format!("unknown form {found}"))),
         None => Err(damaged("it is empty".into())),
     }

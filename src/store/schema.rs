@@ -85,6 +85,13 @@ ALTER TABLE executions ADD COLUMN journal_crc INTEGER;
 ALTER TABLE journal_chunks ADD COLUMN crc INTEGER;
 ",
     "
+-- The session of a run, and the run whose code started it: to list by. What counts is in the detail.
+ALTER TABLE executions ADD COLUMN session BLOB;
+ALTER TABLE executions ADD COLUMN parent BLOB;
+CREATE INDEX executions_session ON executions (session, id) WHERE session IS NOT NULL;
+CREATE INDEX executions_parent ON executions (parent, id) WHERE parent IS NOT NULL;
+",
+    "
 CREATE TABLE sessions (
     id     BLOB PRIMARY KEY NOT NULL,  -- 16 bytes, sorts by creation
     closed INTEGER,                    -- when; NULL while it is open

@@ -1,9 +1,11 @@
 //! Running a tool: from a call to an execution, and from its output to an answer.
 
+use super::fingerprint::fingerprint;
 use super::{Catalog, Tool};
 use crate::domain::event::OutputStream;
 use crate::domain::execution::{Exit, OutputViolation, Subject};
 use crate::domain::id::RequestId;
+use crate::domain::input::Inputs;
 use crate::domain::limits::{LimitsPolicy, LimitsRequest};
 use crate::domain::manifest::OutputFormat;
 use crate::engine::{self, DenyAll, Egress};
@@ -11,7 +13,6 @@ use crate::error::{Error, Result, Violation};
 use crate::execution::{Begun, Ended, Lane, Live, Registry, Run, Start};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -37,6 +38,10 @@ pub struct Call {
     pub tool: String,
     /// The parameters.
     pub parameters: Parameters,
+    /// Files, arguments and environment, and which files to give back.
+    pub inputs: Inputs,
+    /// First bytes of standard input, after the parameters and a newline.
+    pub stdin: Bytes,
     /// Limits asked for.
     pub limits: LimitsRequest,
     /// Whether standard input stays open after the parameters.
@@ -55,6 +60,12 @@ pub enum Parameters {
     Value(Value),
     /// As JSON text; the guest reads it byte for byte.
     Text(String),
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Parameters::Value(Value::Object(Default::default()))
+    }
 }
 
 /// A call that was accepted.
@@ -88,10 +99,11 @@ impl ToolService {
     }
 
     /// Checks a call and begins its execution.
-    pub async fn begin(&self, call: Call) -> Result<Called> {
+    pub async fn begin(&self, mut call: Call) -> Result<Called> {
         let tool = self.catalog.tool(&call.tool)?;
         check_labels(&call.labels)?;
-        let (value, text) = self.read_parameters(call.parameters)?;
+        refuse_inputs(&call.inputs)?;
+        let (value, text) = self.read_parameters(std::mem::take(&mut call.parameters))?;
         if let Some(schema) = &tool.input {
             schema.check(&value).map_err(|problems| Error::ParametersInvalid {
                 tool: call.tool.clone(),
@@ -111,16 +123,8 @@ impl ToolService {
             ));
         }
         let room = tool.program.prepare(&limits).await?;
-        let request = call.request_id.map(|request_id| {
-            let mut hash = Sha256::new();
-            for part in [call.tool.as_bytes(), &text, format!("{:?} {}", call.limits, call.keep_stdin_open).as_bytes()]
-            {
-                hash.update((part.len() as u64).to_le_bytes());
-                hash.update(part);
-            }
-            (request_id, hash.finalize().into())
-        });
-        let stdin = if call.keep_stdin_open {
+        let request = call.request_id.map(|request_id| (request_id, fingerprint(&call, &text)));
+        let stdin = if call.keep_stdin_open || !call.stdin.is_empty() {
             // A newline ends the parameters where more input may follow.
             let mut line = BytesMut::with_capacity(text.len() + 1);
             line.put(text);
@@ -140,7 +144,11 @@ impl ToolService {
             labels: call.labels,
             limits,
             stdin,
+            stdin_given: call.stdin,
             stdin_open: call.keep_stdin_open,
+            session: None,
+            parent: None,
+            target: "".into(),
             lane: tool.lane.drawing(&self.pools[room.pool], room.slots),
         };
         Ok(match self.registry.begin(start).await? {
@@ -203,15 +211,15 @@ async fn guest(tool: Arc<Tool>, live: Arc<Live>, egress: Arc<dyn Egress>) -> End
     match tool.program.run(run).await {
         Ok(ended) => match ended.exit {
             Exit::Exited { code: 0 } => check_output(&tool, &live),
-            exit => Ended { exit, message: ended.message },
+            exit => Ended::new(exit, ended.message),
         },
-        Err(error) => Ended { exit: Exit::Internal, message: error.to_string() },
+        Err(error) => Ended::new(Exit::Internal, error.to_string()),
     }
 }
 
 /// A guest that ended well must also have printed what its manifest promises.
 fn check_output(tool: &Tool, live: &Live) -> Ended {
-    let good = Ended { exit: Exit::Exited { code: 0 }, message: String::new() };
+    let good = Ended::new(Exit::Exited { code: 0 }, "");
     if tool.output.is_none() && tool.manifest.output != OutputFormat::Json {
         return good;
     }
@@ -228,10 +236,25 @@ fn check_output(tool: &Tool, live: &Live) -> Ended {
             },
         }
     };
-    Ended {
-        exit: Exit::OutputInvalid { code: 0, violations },
-        message: format!("tool {:?} ended well, but its output is not what its manifest promises", tool.name),
-    }
+    Ended::new(
+        Exit::OutputInvalid { code: 0, violations },
+        format!("tool {:?} ended well, but its output is not what its manifest promises", tool.name),
+    )
+}
+
+/// Refuses what only interpreters and containers take: a run without what it was given would be a wrong one.
+fn refuse_inputs(inputs: &Inputs) -> Result<()> {
+    let given = [
+        (!inputs.files.is_empty(), "files", "files"),
+        (!inputs.arguments.is_empty(), "arguments", "arguments"),
+        (!inputs.environment.is_empty(), "environment", "environment variables; their manifest sets them"),
+        (!inputs.return_files.is_empty(), "return_files", "files, and leave none"),
+    ];
+    let refuse = |(_, field, what): &(bool, &str, &str)| {
+        Violation::new(format!("call.{field}"), format!("tools from WASM modules take no {what}"))
+    };
+    let violations: Vec<Violation> = given.iter().filter(|(given, ..)| *given).map(refuse).collect();
+    if violations.is_empty() { Ok(()) } else { Err(Error::InvalidArgument(violations)) }
 }
 
 fn check_labels(labels: &BTreeMap<String, String>) -> Result<()> {

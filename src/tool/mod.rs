@@ -3,6 +3,7 @@
 mod call;
 mod catalog;
 mod directory;
+mod fingerprint;
 mod forms;
 pub mod manifest;
 mod schema;

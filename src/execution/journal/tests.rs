@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use std::task::Waker;
 
 fn outcome() -> Outcome {
-    Outcome { exit: Exit::Exited { code: 0 }, message: String::new(), usage: Usage::default() }
+    Outcome::new(Exit::Exited { code: 0 }, "", Usage::default())
 }
 
 fn end(journal: &Journal) -> bool {
@@ -27,7 +27,7 @@ fn drain(journal: &Journal, cursor: &mut Cursor) -> Vec<Event> {
 
 #[test]
 fn small_writes_are_one_event_until_somebody_reads() {
-    let journal = Journal::new(1 << 20);
+    let journal = Journal::new(1 << 20, 0);
     journal.start(0);
     for byte in b"hello" {
         journal.write(OutputStream::Stdout, Bytes::copy_from_slice(&[*byte]));
@@ -45,7 +45,7 @@ fn small_writes_are_one_event_until_somebody_reads() {
 
 #[test]
 fn nothing_follows_the_end_and_it_comes_once() {
-    let journal = Journal::new(1 << 20);
+    let journal = Journal::new(1 << 20, 0);
     assert!(end(&journal));
     assert!(!end(&journal));
     journal.write(OutputStream::Stdout, Bytes::from_static(b"late"));
@@ -57,7 +57,7 @@ fn nothing_follows_the_end_and_it_comes_once() {
 
 #[test]
 fn an_end_that_is_not_published_is_not_seen() {
-    let journal = Journal::new(1 << 20);
+    let journal = Journal::new(1 << 20, 0);
     journal.write(OutputStream::Stdout, Bytes::from_static(b"x"));
     journal.close(|_, _, _| outcome());
     let mut cursor = journal.reader(0);
@@ -70,7 +70,7 @@ fn an_end_that_is_not_published_is_not_seen() {
 
 #[test]
 fn a_flood_keeps_its_head_and_its_tail() {
-    let journal = Journal::new(64 << 10);
+    let journal = Journal::new(64 << 10, 0);
     for number in 0..10_000u32 {
         journal.write(OutputStream::Stdout, Bytes::from(format!("{number:08}\n")));
         journal.write(OutputStream::Stderr, Bytes::from_static(b"."));
@@ -92,7 +92,7 @@ fn a_flood_keeps_its_head_and_its_tail() {
 
 #[test]
 fn a_reader_that_waits_is_woken() {
-    let journal = Arc::new(Journal::new(1 << 20));
+    let journal = Arc::new(Journal::new(1 << 20, 0));
     let woken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     struct Count(Arc<std::sync::atomic::AtomicUsize>);
     impl std::task::Wake for Count {
@@ -173,7 +173,7 @@ fn check(events: &[Event], written: &[Vec<u8>; 2], whole: bool) {
 proptest! {
     #[test]
     fn any_interleaving_keeps_the_guarantees(budget in 1u64..40_000, steps in proptest::collection::vec(step(), 1..200)) {
-        let journal = Journal::new(budget);
+        let journal = Journal::new(budget, 0);
         let mut written = [Vec::new(), Vec::new()];
         let mut cursors: Vec<Cursor> = (0..3).map(|_| journal.reader(0)).collect();
         let mut seen: Vec<Vec<Event>> = vec![Vec::new(); 3];
@@ -237,7 +237,7 @@ fn waits(journal: &Journal) -> bool {
 
 #[test]
 fn a_writer_waits_for_a_reader_that_keeps_up_but_not_for_one_that_was_late() {
-    let journal = Journal::new(64 << 10);
+    let journal = Journal::new(64 << 10, 0);
     let piece = || Bytes::from(vec![b'x'; 4 << 10]);
     let fill = || {
         for _ in 0..64 {

@@ -1,7 +1,9 @@
 //! Between the contract's messages and the domain's types. Pure functions, a file per subject.
 
 pub mod execution;
+pub mod input;
 pub mod json;
+pub mod output;
 pub mod page;
 pub mod tool;
 

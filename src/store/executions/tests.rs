@@ -9,7 +9,7 @@ use std::time::Duration;
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn finished(created: Timestamp) -> Execution {
-    let outcome = Outcome { exit: Exit::Exited { code: 0 }, message: String::new(), usage: Usage::default() };
+    let outcome = Outcome::new(Exit::Exited { code: 0 }, "", Usage::default());
     Execution {
         origin: Arc::new(Origin {
             id: ExecutionId::new(),
@@ -19,12 +19,16 @@ fn finished(created: Timestamp) -> Execution {
             labels: [("quote\"d".to_owned(), "v".to_owned())].into(),
             limits: LimitsPolicy::default().defaults,
             created,
+            session: None,
+            parent: None,
+            target: "".into(),
         }),
         state: ExecutionState::Succeeded,
         started: Some(created),
         ended: Some(created),
         last_sequence: 1,
         stdin_offset: 0,
+        session_turn: 0,
         outcome: Some(outcome.into()),
     }
 }
