@@ -6,6 +6,7 @@ use super::line::Ticket;
 use super::manager::Sessions;
 use crate::domain::execution::Exit;
 use crate::domain::id::{ExecutionId, SessionId};
+use crate::domain::input::Inputs;
 use crate::domain::interruption::{Interruption, InterruptionReason};
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -28,6 +29,8 @@ pub struct SessionCall {
     pub wall_time: Option<Duration>,
     /// The parameters, valid by the tool's schema.
     pub parameters: Value,
+    /// Files, arguments, environment, and which files to give back.
+    pub inputs: Inputs,
     /// The execution to begin. The session's limits take the place of those for memory.
     pub start: Start,
     /// Name of the tool that is called.
@@ -49,7 +52,13 @@ pub struct SessionRun {
     run: Run,
     ticket: Ticket,
     expected_turn: Option<u64>,
+    given: Given,
+}
+
+/// What the kernel is given.
+struct Given {
     parameters: Value,
+    inputs: Inputs,
 }
 
 /// Keeps a call in its session's list until it is over.
@@ -87,6 +96,9 @@ impl Sessions {
         let limits = entry.origin.limits;
         call.start.limits.wall_time = call.wall_time.unwrap_or(limits.turn_wall_time);
         call.start.limits.memory_bytes = limits.memory_bytes;
+        call.start.limits.scratch_bytes = limits.scratch_bytes;
+        call.start.session = Some(call.session);
+        call.start.target = call.session.to_string().into();
         // The place in the line comes before anything that waits, so that calls run in the order they came.
         let ticket = entry.line.enter(limits.queue_length).ok_or_else(|| Error::Overloaded {
             scope: format!("session {}", call.session),
@@ -116,7 +128,7 @@ impl Sessions {
             run,
             ticket,
             expected_turn: call.expected_turn,
-            parameters: call.parameters,
+            given: Given { parameters: call.parameters, inputs: call.inputs },
         }))
     }
 
@@ -192,13 +204,13 @@ impl SessionRun {
     /// Waits for its turn and a slot, runs the call, and records how it ended. A call that never began is an
     /// error as well.
     pub async fn drive(self) -> Result<Arc<Live>> {
-        let SessionRun { sessions, listed, run, ticket, expected_turn, parameters } = self;
+        let SessionRun { sessions, listed, run, ticket, expected_turn, given } = self;
         let refusal = Mutex::new(None);
         let entry = listed.entry.clone();
         let (sessions, entry, refused) = (&sessions, &entry, &refusal);
         let guest = |live: Arc<Live>, turnstile: Turnstile| async move {
             let waits = Waits { sessions, entry, live: &live };
-            let ended = match waits.turn(ticket, turnstile, expected_turn, parameters).await {
+            let ended = match waits.turn(ticket, turnstile, expected_turn, given).await {
                 Ok(ended) => ended,
                 Err(error) => {
                     let ended = Ended::new(Exit::NotStarted, error.to_string());
@@ -230,7 +242,7 @@ impl Waits<'_> {
         ticket: Ticket,
         turnstile: Turnstile,
         expected_turn: Option<u64>,
-        parameters: Value,
+        given: Given,
     ) -> Result<Ended> {
         let Waits { sessions, entry, live } = *self;
         let ready = async {
@@ -264,7 +276,8 @@ impl Waits<'_> {
         let mut cut = Cut { sessions, entry, live, armed: true };
         live.set_session_turn(number);
         live.journal().start(0);
-        let turn = Turn { number, live: live.clone(), parameters };
+        let Given { parameters, inputs } = given;
+        let turn = Turn { number, live: live.clone(), parameters, inputs };
         let turned = tokio::select! {
             biased;
             ended = live.end_wished() => {

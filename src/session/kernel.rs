@@ -1,6 +1,7 @@
 //! The port to whatever holds state: an interpreter in this process, or one in a container.
 
 use crate::domain::id::{SessionId, SnapshotId};
+use crate::domain::input::Inputs;
 use crate::domain::interruption::InterruptionReason;
 use crate::domain::session::SessionLimits;
 use crate::error::{Error, Result};
@@ -80,6 +81,8 @@ pub struct Turn {
     pub live: Arc<Live>,
     /// The call's parameters, valid by the tool's schema.
     pub parameters: Value,
+    /// Files, arguments, environment, and which files to give back.
+    pub inputs: Inputs,
 }
 
 /// How a call ended.
