@@ -12,10 +12,13 @@ mod failure;
 mod follow;
 mod health;
 mod init;
+mod inputs;
+mod left;
 mod manifest;
 mod output;
 mod present;
 mod run;
+mod save;
 mod serve;
 mod tools;
 

@@ -1,8 +1,9 @@
 //! The rules a configuration must satisfy beyond the form of each value.
 
 use super::forms::size;
+use super::limits::LimitSet;
 use super::problem::Problem;
-use super::sections::{Config, LimitSet, SMALLEST_MESSAGE};
+use super::sections::{Config, SMALLEST_MESSAGE};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;

@@ -9,6 +9,7 @@ use crate::domain::io::{InputRead, InputSource, Meter, OutputSink};
 use crate::domain::output::{ChildEvent, ExceptionInfo, FileChunk, MAX_LISTED_FILES, OutputFile, RichOutput};
 use crate::domain::time::Timestamp;
 use bytes::Bytes;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -185,9 +186,25 @@ impl Live {
     }
 
     /// Fixes how it ended; readers see it after `journal().publish()`.
-    pub(super) fn close(&self, ended: Ended) -> bool {
+    pub(super) fn close(&self, mut ended: Ended) -> bool {
         self.stdin.close();
+        self.check_kept(&mut ended.files);
         self.journal.close(|totals, started, now| self.outcome(ended, totals, started, now))
+    }
+
+    /// A file counts as kept only if its last piece is in the journal.
+    fn check_kept(&self, files: &mut [OutputFile]) {
+        if !files.iter().any(|file| file.kept) {
+            return;
+        }
+        let chunks = self.journal.file_chunks();
+        let whole: HashSet<&str> =
+            chunks.iter().filter(|chunk| chunk.file.is_some()).map(|chunk| chunk.path.as_str()).collect();
+        for file in files.iter_mut().filter(|file| file.kept && !whole.contains(file.path.as_str())) {
+            file.kept = false;
+            file.digest.clear();
+            file.problem = "its content found no room (limits.scratch_bytes)".into();
+        }
     }
 
     fn outcome(&self, ended: Ended, totals: Totals, started: Option<Timestamp>, now: Timestamp) -> Outcome {
@@ -299,5 +316,62 @@ impl InputSource for Live {
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.stdin.poll_ready(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::execution::Subject;
+    use crate::domain::id::ExecutionId;
+    use crate::domain::limits::{Limits, LimitsPolicy};
+
+    fn live(scratch_bytes: u64) -> Arc<Live> {
+        let origin = Origin {
+            id: ExecutionId::new(),
+            subject: Subject::Tool { name: "t".into(), version: "".into(), digest: "".into() },
+            principal: "p".into(),
+            request_id: None,
+            labels: Default::default(),
+            limits: Limits { scratch_bytes, ..LimitsPolicy::default().defaults },
+            created: Timestamp::now(),
+            session: None,
+            parent: None,
+            target: "".into(),
+        };
+        Live::new(origin, None, Stdin::new(Bytes::new(), Bytes::from_static(b"given"), false))
+    }
+
+    #[test]
+    fn a_result_has_what_the_guest_left_within_bounds() {
+        let live = live(4);
+        live.meter().scratch(9);
+        live.meter().child_execution();
+        live.set_session_turn(3);
+        let kept =
+            |path: &str| OutputFile { path: path.into(), kept: true, digest: "d".into(), ..OutputFile::default() };
+        for (path, data) in [("b", "1234"), ("a", "5")] {
+            let (path, file) = (path.to_owned(), Some(kept(path)));
+            live.file(FileChunk { path, offset: 0, data: data.into(), file });
+        }
+        let mut ended = Ended::new(Exit::Exited { code: 1 }, "");
+        ended.files = vec![kept("b"), kept("a")];
+        ended.files.extend((0..MAX_LISTED_FILES).map(|at| OutputFile { path: format!("z{at}"), ..Default::default() }));
+        ended.unlisted_files = 5;
+        ended.exception = Some(ExceptionInfo { message: "m".repeat(1 << 20), ..ExceptionInfo::default() });
+        assert!(live.close(ended));
+        live.journal().publish();
+        let execution = live.execution();
+        assert_eq!((execution.session_turn, execution.stdin_offset), (3, 5));
+        let outcome = execution.outcome.unwrap();
+        assert_eq!((outcome.files.len(), outcome.unlisted_files), (MAX_LISTED_FILES, 7));
+        assert_eq!((outcome.files[0].path.as_str(), outcome.files[0].kept), ("a", false), "it found no room");
+        assert_eq!((outcome.files[1].path.as_str(), outcome.files[1].kept), ("b", true));
+        assert_eq!((outcome.usage.scratch_bytes, outcome.usage.child_executions), (9, 1));
+        assert_eq!(outcome.exception.as_ref().unwrap().message.len(), ExceptionInfo::MAX_MESSAGE);
+        // As the store gives it back.
+        let again = Live::from_store(live.execution(), live.journal().export(1));
+        assert_eq!(format!("{:?}", again.execution()), format!("{:?}", live.execution()));
+        assert_eq!(again.journal().file_chunks(), live.journal().file_chunks());
     }
 }

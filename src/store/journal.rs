@@ -68,12 +68,52 @@ mod tests {
     use super::*;
     use crate::domain::event::{EventKind, LogLevel, OutputStream, Truncated};
     use crate::domain::execution::{Exit, Outcome, Usage};
+    use crate::domain::id::ExecutionId;
+    use crate::domain::interruption::{Interruption, InterruptionReason};
+    use crate::domain::output::{
+        ChildEvent, Content, ExceptionInfo, FileChunk, OutputFile, Representation, RichOutput, RichOutputKind,
+    };
     use crate::domain::time::Timestamp;
+    use std::sync::Arc;
 
     #[test]
     fn events_come_back_as_they_were() {
-        let outcome = Outcome::new(Exit::Exited { code: 3 }, "no", Usage::default());
+        let outcome = Outcome {
+            exception: Some(ExceptionInfo { type_name: "E".into(), ..ExceptionInfo::default() }),
+            files: vec![OutputFile { path: "a".into(), ..OutputFile::default() }],
+            unlisted_files: 3,
+            session_interruption: Some(Interruption {
+                reason: InterruptionReason::Trapped,
+                time: Timestamp(9),
+                execution: None,
+                last_turn: 4,
+                resumed_turn: 2,
+            }),
+            ..Outcome::new(Exit::Exited { code: 3 }, "no", Usage::default())
+        };
         let kinds = [
+            EventKind::RichOutput(Arc::new(RichOutput {
+                kind: RichOutputKind::Value,
+                representations: vec![Representation {
+                    mime_type: "image/png".into(),
+                    content: Some(Content::Data(bytes::Bytes::from_static(b"\x89PNG"))),
+                    size_bytes: 4,
+                }],
+                display_id: String::new(),
+                metadata: "{}".into(),
+            })),
+            EventKind::Child(Arc::new(ChildEvent {
+                execution: Some(ExecutionId::new()),
+                tool: "t".into(),
+                state: Some(outcome.exit.state()),
+                message: String::new(),
+            })),
+            EventKind::FileChunk(Arc::new(FileChunk {
+                path: "a".into(),
+                offset: 0,
+                data: bytes::Bytes::from_static(b"x"),
+                file: Some(OutputFile { path: "a".into(), kept: true, ..OutputFile::default() }),
+            })),
             EventKind::Started { pid: 0 },
             EventKind::Output { stream: OutputStream::Stderr, offset: 7, data: bytes::Bytes::from_static(b"\xff\x00") },
             EventKind::Log { level: LogLevel::Warn, message: "hm".into() },

@@ -11,7 +11,7 @@ const APPLICATION_ID: i32 = 0x4373_4d74;
 pub const SCHEMA_VERSION: usize = MIGRATIONS.len();
 
 /// Each entry takes the database one version further; entries never change once released.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     "
 CREATE TABLE executions (
     id          BLOB PRIMARY KEY NOT NULL,  -- 16 bytes, sorts by creation

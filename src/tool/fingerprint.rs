@@ -92,6 +92,13 @@ mod tests {
     }
 
     #[test]
+    fn a_fingerprint_that_is_on_disks_is_still_made() {
+        let call = Call { limits: LimitsRequest::default(), ..call() };
+        let kept = "d36c11409fb600369704ddfcc2851e062da2ca3b3ae461d3af90aeeeee080fc5";
+        assert_eq!(hex::encode(fingerprint(&call, br#"{"text":"kept"}"#)), kept);
+    }
+
+    #[test]
     fn everything_that_is_given_counts() {
         let file = |path: &str, data: &'static str, mode| InputFile { path: path.into(), data: data.into(), mode };
         let changes: [fn(&mut Call); 9] = [

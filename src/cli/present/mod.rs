@@ -77,7 +77,7 @@ fn short_span(span: Duration) -> String {
 }
 
 /// A size for people.
-fn short_size(bytes: u64) -> String {
+pub fn short_size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).display().iec().to_string()
 }
 

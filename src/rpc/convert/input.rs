@@ -17,6 +17,8 @@ const MAX_RETURN_FILES: usize = 64;
 const DEFAULT_MODE: u32 = 0o644;
 /// Problems told at most: they travel in the trailers of an answer.
 const MAX_PROBLEMS: usize = 16;
+/// Characters of one: it quotes what was sent.
+const MAX_PROBLEM: usize = 200;
 
 /// Takes out of a call its files, arguments, environment and patterns, and its first bytes of standard input.
 pub fn inputs(call: &mut v1::ToolCall) -> Result<(Inputs, Bytes)> {
@@ -43,7 +45,8 @@ struct Problems {
 impl Problems {
     fn add(&mut self, field: impl Into<String>, text: impl Into<String>) {
         if self.told.len() < MAX_PROBLEMS {
-            self.told.push(Violation::new(field, super::shorten(&text.into())));
+            let text: String = text.into();
+            self.told.push(Violation::new(field, text.chars().take(MAX_PROBLEM).collect::<String>()));
         }
     }
 

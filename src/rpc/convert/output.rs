@@ -188,3 +188,83 @@ pub fn interruption(interruption: &Interruption) -> v1::SessionInterruption {
     });
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::execution::{Exit, Subject};
+    use crate::domain::io::OutputSink;
+    use crate::domain::limits::{Limits, LimitsPolicy};
+    use crate::execution::{Begun, Ended, Lane, NoObserver, Registry, RegistryConfig, Start};
+    use crate::store::Store;
+
+    fn form(mime_type: &str, size: usize) -> Representation {
+        let content = Content::Data(vec![7; size].into());
+        Representation { mime_type: mime_type.into(), size_bytes: content.size(), content: Some(content) }
+    }
+
+    fn shown(kind: RichOutputKind, display_id: &str, size: usize) -> RichOutput {
+        RichOutput {
+            kind,
+            representations: vec![form("image/png", size)],
+            display_id: display_id.into(),
+            metadata: r#"{"image/png":{"width":640}}"#.into(),
+        }
+    }
+
+    async fn run(guest: impl FnOnce(&Live) -> Ended + Send) -> Arc<Live> {
+        let store = Arc::new(Store::in_memory().unwrap());
+        let registry = Registry::open(store, RegistryConfig::default(), Arc::new(NoObserver)).await.unwrap();
+        let start = Start {
+            subject: Subject::Tool { name: "t".into(), version: "".into(), digest: "".into() },
+            principal: "p".into(),
+            request: None,
+            labels: Default::default(),
+            limits: Limits { output_bytes: 64 << 20, ..LimitsPolicy::default().defaults },
+            stdin: Default::default(),
+            stdin_given: Default::default(),
+            stdin_open: false,
+            session: None,
+            parent: None,
+            target: "".into(),
+            lane: Lane::new("t", 1),
+        };
+        let Begun::New(run) = registry.begin(start).await.unwrap() else { panic!("it is new") };
+        run.drive(|live| async move { guest(&live) }).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_answer_has_the_value_the_displays_and_the_files_as_far_as_they_fit() {
+        let live = run(|live| {
+            live.rich(shown(RichOutputKind::Display, "", 1 << 20));
+            live.rich(shown(RichOutputKind::Display, "bar", 10));
+            live.rich(shown(RichOutputKind::Display, "bar", 20));
+            live.rich(shown(RichOutputKind::Value, "", 1 << 20));
+            let mut ended = Ended::new(Exit::Exited { code: 0 }, "");
+            for (path, sizes) in [("b", vec![600 << 10, 600 << 10]), ("a", vec![300 << 10, 100]), ("empty", vec![0])] {
+                let (mut offset, last) = (0, sizes.len() - 1);
+                let size_bytes = sizes.iter().sum::<usize>() as u64;
+                let file = OutputFile { path: path.into(), size_bytes, kept: true, ..OutputFile::default() };
+                for (at, size) in sizes.into_iter().enumerate() {
+                    let (path, data) = (path.to_owned(), vec![1; size].into());
+                    live.file(FileChunk { path, offset, data, file: (at == last).then(|| file.clone()) });
+                    offset += size as u64;
+                }
+                ended.files.push(file);
+            }
+            ended.files.push(OutputFile { path: "big".into(), problem: "too large".into(), ..OutputFile::default() });
+            ended
+        })
+        .await;
+        let left = left(&live);
+        assert_eq!(left.value.unwrap().representations[0].size_bytes, 1 << 20);
+        let sizes: Vec<u64> = left.rich_outputs.iter().map(|output| output.representations[0].size_bytes).collect();
+        assert_eq!(sizes, [1 << 20, 20], "what has the same display id replaces what was there");
+        assert!(left.rich_outputs[0].metadata.as_ref().unwrap().fields.contains_key("image/png"));
+        let files: Vec<(&str, usize, u64)> =
+            left.files.iter().map(|file| (file.path.as_str(), file.data.len(), file.size_bytes)).collect();
+        // "b" does not fit the 3 MiB, and comes without its content.
+        assert_eq!(files, [("a", (300 << 10) + 100, (300 << 10) + 100), ("b", 0, 1200 << 10), ("empty", 0, 0)]);
+        assert_eq!(live.execution().outcome.unwrap().files.len(), 4);
+    }
+}
