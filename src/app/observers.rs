@@ -3,6 +3,7 @@
 use crate::execution::Registry;
 use crate::health::{ComponentState, Health};
 use crate::rpc::RpcObserver;
+use crate::session::SessionObserver;
 use crate::store::Store;
 use crate::telemetry::{Metrics, Readings};
 use crate::tool::{Catalog, CatalogObserver, Entry};
@@ -56,6 +57,31 @@ impl CatalogObserver for Tools {
             ),
         };
         self.health.set("tools", state, detail);
+    }
+}
+
+/// Shows in the health whether the state of sessions can be made durable.
+pub(super) struct Sessions {
+    health: Health,
+}
+
+impl Sessions {
+    pub(super) fn new(health: Health) -> Self {
+        health.set("sessions", ComponentState::Up, "");
+        Sessions { health }
+    }
+}
+
+impl SessionObserver for Sessions {
+    fn durability(&self, problem: Option<(usize, &str)>) {
+        match problem {
+            None => self.health.set("sessions", ComponentState::Up, ""),
+            // They go on; a crash would take what they did since.
+            Some((count, problem)) => {
+                let detail = format!("{count} sessions are not durable now: the newest checkpoint failed: {problem}");
+                self.health.set("sessions", ComponentState::Degraded, detail);
+            }
+        }
     }
 }
 

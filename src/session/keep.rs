@@ -1,6 +1,7 @@
 //! What time and scarcity do to sessions: they are closed, made durable, and leave memory.
 
 use super::entry::Entry;
+use super::line::Pass;
 use super::manager::Sessions;
 use crate::domain::session::{ClosureReason, Durability};
 use crate::domain::time::Timestamp;
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_millis(500);
+/// How long the checkpoint of a session that is to leave memory is waited for.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The keeper's task; ends when the sessions are gone.
 pub(super) async fn run(sessions: Weak<Sessions>) {
@@ -99,12 +102,12 @@ impl Sessions {
     /// Takes an idle session out of memory; answers whether it is out.
     pub(super) async fn suspend(self: &Arc<Self>, entry: &Arc<Entry>) -> bool {
         if !entry.standing.lock().is_saved(&entry.origin) {
-            let Some(pass) = entry.line.try_pass() else { return false };
+            let Some(pass) = pass_soon(entry).await else { return false };
             if !self.save(entry, pass).await {
                 return false;
             }
         }
-        let Some(_pass) = entry.line.try_pass() else { return false };
+        let Some(_pass) = pass_soon(entry).await else { return false };
         {
             let mut standing = entry.standing.lock();
             if !standing.calls.is_empty() || !standing.is_saved(&entry.origin) {
@@ -189,6 +192,12 @@ impl Sessions {
             }
         }
     }
+}
+
+/// The pass of an idle session: a checkpoint may have it for a moment. Not longer: whoever else has it may in turn
+/// be waiting for memory.
+async fn pass_soon(entry: &Entry) -> Option<Pass> {
+    tokio::time::timeout(PATIENCE, entry.line.enter_uncounted().pass()).await.ok().flatten()
 }
 
 enum Due {
