@@ -186,7 +186,7 @@ impl Registry {
             return Err(Error::ShuttingDown);
         }
         let place = enter(shared, &start.lane)?;
-        let lane = start.lane;
+        let later = place.is_none().then(|| Box::new(start.lane));
         let (request_id, fingerprint) = start.request.unzip();
         let origin = Origin {
             id: ExecutionId::new(),
@@ -205,7 +205,7 @@ impl Registry {
         let id = live.origin().id;
         shared.running.insert(id, live.clone());
         shared.keeper.wake();
-        let run = Run { live, place, lane, shared: shared.clone(), over: false };
+        let run = Run { live, place, later, shared: shared.clone(), over: false };
         if let Some((request_id, fingerprint)) = request_id.zip(fingerprint) {
             match run.commit_intent(request_id).await {
                 Ok(None) => {}
@@ -357,7 +357,8 @@ impl Shared {
 pub struct Run {
     live: Arc<Live>,
     place: Option<Place>,
-    lane: Lane,
+    /// Where it gets its slot later, if it has no place yet.
+    later: Option<Box<Lane>>,
     shared: Arc<Shared>,
     over: bool,
 }
@@ -380,11 +381,11 @@ impl Run {
 
     /// As [`Run::drive`], for an execution that was begun with [`Registry::begin_later`]: the guest itself waits
     /// for its slot when it needs one, says when it starts, and heeds [`Live::end_wished`].
-    pub async fn conduct<F>(self, guest: impl FnOnce(Arc<Live>, Turnstile) -> F) -> Result<Arc<Live>>
+    pub async fn conduct<F>(mut self, guest: impl FnOnce(Arc<Live>, Turnstile) -> F) -> Result<Arc<Live>>
     where
         F: Future<Output = Ended>,
     {
-        let turnstile = Turnstile { shared: self.shared.clone(), lane: self.lane.clone() };
+        let turnstile = Turnstile { shared: self.shared.clone(), lane: self.later.take() };
         let ended = guest(self.live.clone(), turnstile).await;
         self.finish(ended).await
     }
@@ -457,13 +458,15 @@ impl Run {
 /// Lets a conducted execution through to a slot.
 pub struct Turnstile {
     shared: Arc<Shared>,
-    lane: Lane,
+    lane: Option<Box<Lane>>,
 }
 
 impl Turnstile {
     /// Waits for a slot, first come, first served; an error when the server shuts down.
     pub async fn slot(&self) -> Result<Slot> {
-        self.shared.admission.wait(&self.lane).await
+        let lane = self.lane.as_deref();
+        let lane = lane.ok_or_else(|| Error::Internal("an execution with a place of its own was conducted".into()))?;
+        self.shared.admission.wait(lane).await
     }
 }
 

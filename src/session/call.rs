@@ -40,7 +40,7 @@ pub struct SessionCall {
 /// A call that was accepted.
 pub enum SessionCalled {
     /// A new one, to be driven.
-    New(SessionRun),
+    New(Box<SessionRun>),
     /// An earlier one with the same request id.
     Existing(Arc<Live>),
 }
@@ -122,14 +122,14 @@ impl Sessions {
             standing.last_active = Timestamp::now();
             standing.calls.push(live);
         }
-        Ok(SessionCalled::New(SessionRun {
+        Ok(SessionCalled::New(Box::new(SessionRun {
             sessions: self.clone(),
             listed,
             run,
             ticket,
             expected_turn: call.expected_turn,
             given: Given { parameters: call.parameters, inputs: call.inputs },
-        }))
+        })))
     }
 
     /// The execution of an earlier call once it is over; an error if it never began.
@@ -203,8 +203,8 @@ impl SessionRun {
 
     /// Waits for its turn and a slot, runs the call, and records how it ended. A call that never began is an
     /// error as well.
-    pub async fn drive(self) -> Result<Arc<Live>> {
-        let SessionRun { sessions, listed, run, ticket, expected_turn, given } = self;
+    pub async fn drive(self: Box<Self>) -> Result<Arc<Live>> {
+        let SessionRun { sessions, listed, run, ticket, expected_turn, given } = *self;
         let refusal = Mutex::new(None);
         let entry = listed.entry.clone();
         let (sessions, entry, refused) = (&sessions, &entry, &refusal);

@@ -136,7 +136,7 @@ impl House {
         }
     }
 
-    pub async fn accept(&self, call: SessionCall) -> Result<SessionRun> {
+    pub async fn accept(&self, call: SessionCall) -> Result<Box<SessionRun>> {
         match self.sessions.call(call).await? {
             SessionCalled::New(run) => Ok(run),
             SessionCalled::Existing(_) => panic!("the call is new"),
