@@ -101,7 +101,14 @@ impl Sessions {
 
     /// Takes an idle session out of memory; answers whether it is out.
     pub(super) async fn suspend(self: &Arc<Self>, entry: &Arc<Entry>) -> bool {
-        if !entry.standing.lock().is_saved(&entry.origin) {
+        let (saved, pause) = {
+            let standing = entry.standing.lock();
+            (standing.is_saved(&entry.origin), standing.retry.is_some_and(|retry| retry > Instant::now()))
+        };
+        if !saved {
+            if pause {
+                return false;
+            }
             let Some(pass) = pass_soon(entry).await else { return false };
             if !self.save(entry, pass).await {
                 return false;

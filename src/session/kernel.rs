@@ -40,7 +40,8 @@ pub trait Kernels: Send + Sync + 'static {
 
 /// One interpreter with state.
 pub trait Kernel: Send + 'static {
-    /// Runs one call. Dropping the future ends it and loses the kernel's state.
+    /// Runs one call and ends it when its wall time (`turn.live.origin().limits`) has passed. Dropping the future
+    /// ends it too, and loses the kernel's state.
     fn turn(&mut self, turn: Turn) -> BoxFuture<'_, Turned>;
 
     /// Memory of its own in bytes: what dropping it would free.

@@ -125,7 +125,9 @@ impl Sessions {
         let (files, frozen) = (self.files.clone(), frozen.clone());
         let write = move || {
             let file = files.write_aside(&heading, &frozen)?;
-            files.settle(heading.session, &file).inspect_err(|_| files.remove(heading.session, std::slice::from_ref(&file)))?;
+            files
+                .settle(heading.session, &file)
+                .inspect_err(|_| files.remove(heading.session, std::slice::from_ref(&file)))?;
             Ok(file)
         };
         let written: Result<std::io::Result<FileRecord>, _> = tokio::task::spawn_blocking(write).await;
