@@ -272,7 +272,6 @@ impl Parts {
             let facts = facts.facts();
             ModuleReadings { from_cache: facts.from_cache, compiled: facts.compiled }
         });
-        observers::read_from(metrics, registry.clone(), &store, &catalog);
         let watcher = match config.tools.watch {
             true => Some(Box::new(tool::watch(&catalog)?) as Box<dyn Send>),
             false => None,
@@ -288,6 +287,7 @@ impl Parts {
             observer: Arc::new(observers::Sessions::new(health.clone())),
         })
         .await?;
+        observers::read_from(metrics, registry.clone(), &store, tools.catalog(), &sessions);
         Ok(Parts { store, registry, tools: Arc::new(tools), sessions, _watcher: watcher })
     }
 

@@ -3,7 +3,7 @@
 use crate::execution::Registry;
 use crate::health::{ComponentState, Health};
 use crate::rpc::RpcObserver;
-use crate::session::SessionObserver;
+use crate::session::{self, SessionObserver};
 use crate::store::Store;
 use crate::telemetry::{Metrics, Readings};
 use crate::tool::{Catalog, CatalogObserver, Entry};
@@ -101,14 +101,22 @@ pub(super) fn follow_store(store: &Store, health: Health) {
 }
 
 /// Gives the metrics the figures that others keep.
-pub(super) fn read_from(metrics: &Metrics, registry: Registry, store: &Arc<Store>, catalog: &Arc<Catalog>) {
-    let (store, catalog) = (Arc::downgrade(store), Arc::downgrade(catalog));
+pub(super) fn read_from(
+    metrics: &Metrics,
+    registry: Registry,
+    store: &Arc<Store>,
+    catalog: &Arc<Catalog>,
+    sessions: &Arc<session::Sessions>,
+) {
+    let (store, catalog, sessions) = (Arc::downgrade(store), Arc::downgrade(catalog), Arc::downgrade(sessions));
     metrics.read_from(move || {
         let (running, queued) = registry.load();
         let entries = catalog.upgrade().map(|catalog| catalog.list()).unwrap_or_default();
         let broken = entries.iter().filter(|entry| entry.serving().is_none()).count();
         let faulty = entries.iter().filter(|entry| entry.problem().is_some()).count();
+        let (open, memory, checkpoints) = sessions.upgrade().map(|sessions| sessions.load()).unwrap_or_default();
         Readings {
+            sessions: [open, memory, checkpoints],
             running,
             queued,
             store_pending: store.upgrade().map_or(0, |store| store.pending()),

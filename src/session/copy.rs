@@ -4,7 +4,7 @@ use super::entry::Entry;
 use super::kernel::{Frozen, Kernel};
 use super::line::Pass;
 use super::manager::{Added, Sessions, panicked};
-use super::snapshots::Draft;
+use super::snapshot_draft::Draft;
 use crate::domain::id::{RequestId, SessionId};
 use crate::domain::session::{Durability, Session, SessionLimits, SessionLimitsRequest, SessionOrigin};
 use crate::domain::snapshot::{SnapshotSource, SnapshotStanding};

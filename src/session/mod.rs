@@ -10,6 +10,7 @@
 
 mod call;
 pub mod checkpoint;
+mod close;
 mod config;
 mod copy;
 mod entry;
@@ -21,6 +22,8 @@ mod once;
 mod recovery;
 mod room;
 mod saver;
+mod snapshot_draft;
+mod snapshot_files;
 mod snapshots;
 #[cfg(test)]
 mod tests;
@@ -30,4 +33,5 @@ pub use config::SessionsConfig;
 pub use copy::{Fork, SessionSnapshot};
 pub use manager::{Caller, NewSession, NoObserver, SessionObserver, SessionSelection, Sessions};
 pub use recovery::SessionsParts;
-pub use snapshots::{BuiltIns, Draft, NoBuiltIns, SnapshotSelection, Snapshots, check_name};
+pub use snapshot_draft::{BuiltIns, Draft, NoBuiltIns, SnapshotSelection, check_name};
+pub use snapshots::{Reserved, Snapshots};

@@ -4,7 +4,9 @@ use super::checkpoint::make_directory;
 use super::kernel::{Developed, Image, Kernels};
 use super::manager::panicked;
 use super::room::Bytes;
-use crate::domain::id::{RequestId, SessionId, SnapshotId};
+use super::snapshot_draft::{BuiltIns, Draft, SnapshotSelection, check_name};
+use super::snapshot_files::{digest_directory, flush};
+use crate::domain::id::{RequestId, SnapshotId};
 use crate::domain::snapshot::{Snapshot, SnapshotSource, SnapshotStanding, SnapshotState};
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -14,65 +16,12 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-/// Longest name.
-const MAX_NAME: usize = 64;
 /// Ends the name of a directory that is not complete yet.
 const ASIDE: &str = ".part";
-
-/// The snapshots that come with the interpreters.
-pub trait BuiltIns: Send + Sync + 'static {
-    /// All of them, by name.
-    fn snapshots(&self) -> Vec<SnapshotStanding>;
-}
-
-/// There are none.
-pub struct NoBuiltIns;
-
-impl BuiltIns for NoBuiltIns {
-    fn snapshots(&self) -> Vec<SnapshotStanding> {
-        Vec::new()
-    }
-}
-
-/// What is known of a snapshot before it is written.
-pub struct Draft {
-    /// What it holds, for people.
-    pub description: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Who owns it; empty for the operator's.
-    pub principal: Arc<str>,
-    /// The request id of the call that makes it.
-    pub request_id: Option<RequestId>,
-    /// What it is made from.
-    pub source: SnapshotSource,
-    /// The tool whose interpreter it holds.
-    pub tool: Arc<str>,
-    /// The session's turn; 0 for others.
-    pub turn: u64,
-    /// Fingerprint of the interpreter.
-    pub runtime: [u8; 32],
-}
-
-/// What a listing selects; empty fields select everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SnapshotSelection {
-    /// Any of these states.
-    pub states: Vec<SnapshotState>,
-    /// For this tool.
-    pub tool: Option<String>,
-    /// Name begins so.
-    pub name_prefix: String,
-    /// All of these labels.
-    pub labels: BTreeMap<String, String>,
-    /// Of this session.
-    pub session: Option<SessionId>,
-}
 
 /// The snapshots of a server.
 pub struct Snapshots {
@@ -111,19 +60,6 @@ impl Drop for Reserved {
     fn drop(&mut self) {
         self.snapshots.table.lock().reserved.remove(&self.name);
     }
-}
-
-/// Checks the name of a snapshot.
-pub fn check_name(field: &str, name: &str) -> Result<()> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-' | b'.');
-    let good = (1..=MAX_NAME).contains(&name.len())
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(plain);
-    if good {
-        return Ok(());
-    }
-    let rule = format!("expected 1 to {MAX_NAME} of a-z, 0-9, '_', '-' and '.', beginning with a letter");
-    Err(Error::invalid(field, rule))
 }
 
 impl Snapshots {
@@ -424,53 +360,4 @@ impl Held {
         let check = Arc::new(tokio::sync::Mutex::new(check));
         Held { snapshot: Arc::new(snapshot), image, check, damage: Arc::default() }
     }
-}
-
-/// The files of a directory by name; anything but files is refused.
-fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    files.sort();
-    match files.iter().find(|path| !path.is_file()) {
-        Some(other) => Err(io::Error::other(format!("{} is no file", other.display()))),
-        None => Ok(files),
-    }
-}
-
-/// SHA-256 over names, sizes and contents, and the bytes of all contents.
-fn digest_directory(directory: &Path) -> io::Result<([u8; 32], u64)> {
-    let mut hash = Sha256::new();
-    let mut total = 0;
-    let mut buffer = vec![0; 256 << 10];
-    for path in files_of(directory)? {
-        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-        let mut file = fs::File::open(&path)?;
-        let size = file.metadata()?.len();
-        hash.update((name.len() as u64).to_le_bytes());
-        hash.update(name);
-        hash.update(size.to_le_bytes());
-        let mut read = 0;
-        loop {
-            match file.read(&mut buffer)? {
-                0 => break,
-                count => {
-                    hash.update(&buffer[..count]);
-                    read += count as u64;
-                }
-            }
-        }
-        if read != size {
-            return Err(io::Error::other(format!("{} changed while it was read", path.display())));
-        }
-        total += size;
-    }
-    Ok((hash.finalize().into(), total))
-}
-
-/// Brings a directory's files to disk, for nobody else to read.
-fn flush(directory: &Path) -> io::Result<()> {
-    for path in files_of(directory)? {
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        fs::File::open(&path)?.sync_all()?;
-    }
-    fs::File::open(directory)?.sync_all()
 }

@@ -23,7 +23,6 @@ use tempfile::TempDir;
 pub struct House {
     pub directory: TempDir,
     pub store: Arc<Store>,
-    pub registry: Registry,
     pub sessions: Arc<Sessions>,
     pub switches: Arc<Switches>,
     pub told: Arc<Told>,
@@ -72,7 +71,7 @@ impl House {
         let (switches, told) = (adders.switches.clone(), Arc::new(Told::default()));
         let parts = SessionsParts {
             store: store.clone(),
-            registry: registry.clone(),
+            registry,
             directory: directory.path().to_owned(),
             config,
             kernels: vec![Arc::new(adders)],
@@ -80,7 +79,7 @@ impl House {
             observer: told.clone(),
         };
         let sessions = Sessions::open(parts).await.unwrap();
-        House { directory, store, registry, sessions, switches, told }
+        House { directory, store, sessions, switches, told }
     }
 
     /// A server that starts on what a kill at this moment leaves on disk.

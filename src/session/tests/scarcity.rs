@@ -230,3 +230,52 @@ async fn a_damaged_or_foreign_snapshot_is_refused_and_its_room_is_bounded() {
     small.sessions.snapshots().delete("seven", None).await.unwrap();
     small.sessions.snapshot(snapshot_of(id, "eight")).await.unwrap();
 }
+
+/// Calls, forks, suspensions and short memory at once, on several threads: nothing is lost and nobody waits for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_storm_loses_no_turn() {
+    const CALLS: i64 = 60;
+    let config = SessionsConfig { max_memory: 3 * PAGE as u64, ..SessionsConfig::default() };
+    let house = std::sync::Arc::new(House::with(config).await);
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(house.create(Durability::Turn).await);
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for &id in &ids {
+        for _ in 0..3 {
+            let house = house.clone();
+            tasks.spawn(async move {
+                let mut done = 0;
+                while done < CALLS / 3 {
+                    match house.call(id, json!({ "add": 1 })).await {
+                        Ok(_) => done += 1,
+                        // Short memory is an answer; trying again is the caller's part.
+                        Err(Error::Overloaded { .. }) => tokio::task::yield_now().await,
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+        let house = house.clone();
+        tasks.spawn(async move {
+            for _ in 0..5 {
+                if let Ok((copies, turn)) = house.sessions.fork(fork_of(id, 1)).await {
+                    assert_eq!(copies[0].turn, turn);
+                    house.sessions.close(copies[0].origin.id, &me()).await.unwrap();
+                }
+            }
+        });
+    }
+    let all = async { while tasks.join_next().await.transpose().unwrap().is_some() {} };
+    tokio::time::timeout(Duration::from_secs(60), all).await.expect("nobody waits for ever");
+    for id in ids {
+        house.settled(id).await;
+        let session = house.get(id);
+        assert_eq!((session.turn, session.interruption), (CALLS as u64, None));
+    }
+    let killed = house.killed_with(config, Adders::new()).await;
+    for session in killed.sessions.list(&SessionSelection::default(), &me(), None, 10).unwrap() {
+        assert_eq!(killed.add(session.origin.id, 0).await, CALLS);
+    }
+}
