@@ -8,18 +8,24 @@ use super::manager::{SessionObserver, Sessions};
 use super::room::{Bytes, Rooms};
 use super::snapshot_draft::BuiltIns;
 use super::snapshots::Snapshots;
+use crate::domain::execution::{Execution, ExecutionState};
+use crate::domain::id::{ExecutionId, SessionId};
 use crate::domain::interruption::{Interruption, InterruptionReason};
 use crate::domain::session::{ClosureReason, Durability};
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::execution::Registry;
 use crate::store::Store;
+use crate::store::executions::Filter;
 use crate::store::sessions::{self, CheckpointRecord, SessionRecord};
 use dashmap::DashMap;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
+
+/// Runs that were cut off and are looked through, at most.
+const MOST_CUT_OFF: usize = 10_000;
 
 /// What sessions are made of.
 pub struct SessionsParts {
@@ -104,15 +110,54 @@ impl Sessions {
             registry,
             memory: AtomicI64::new(0),
         });
+        let cut_off = match records.iter().any(|record| record.closure.is_none() && is_lost(record)) {
+            true => sessions.cut_off().await?,
+            false => HashMap::new(),
+        };
         for record in records {
-            sessions.bring_back(record);
+            let execution = match is_lost(&record) {
+                true => sessions.running_then(&record, &cut_off).await,
+                false => None,
+            };
+            sessions.bring_back(record, execution);
         }
         tokio::spawn(super::keep::run(Arc::downgrade(&sessions)));
         Ok(sessions)
     }
 
-    fn bring_back(self: &Arc<Self>, record: SessionRecord) {
-        let SessionRecord { origin, turn, last_active, unsaved, running, checkpoint, interruption, closure } = record;
+    /// The newest run of each session that began and that a kill of the server cut off.
+    async fn cut_off(&self) -> Result<HashMap<SessionId, Execution>> {
+        let filter = Filter { states: vec![ExecutionState::Lost], ..Filter::default() };
+        let mut found = HashMap::new();
+        for execution in self.registry.list(filter, None, MOST_CUT_OFF).await? {
+            if let (Some(session), Some(_)) = (execution.origin.session, execution.started) {
+                found.entry(session).or_insert(execution);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The execution that ran in a session when the server was killed, as far as that is known.
+    async fn running_then(
+        &self,
+        record: &SessionRecord,
+        cut_off: &HashMap<SessionId, Execution>,
+    ) -> Option<ExecutionId> {
+        if let Some(execution) = cut_off.get(&record.origin.id) {
+            // One of an earlier kill has its own interruption, or one that came after.
+            let earlier = record.interruption.as_ref().map(|interruption| interruption.time);
+            if execution.ended > earlier {
+                return Some(execution.origin.id);
+            }
+        }
+        // A run of a moment may not have got into the records. One that is there and over was not cut off.
+        let running = record.running?;
+        self.registry.find(running).await.is_err().then_some(running)
+    }
+
+    fn bring_back(self: &Arc<Self>, record: SessionRecord, execution: Option<ExecutionId>) {
+        let lost = is_lost(&record);
+        let SessionRecord { origin, turn, last_active, checkpoint, interruption, closure, .. } = record;
         let room = closure.is_none().then(|| self.rooms.take_anyway(&origin.principal)).flatten();
         let image = origin.snapshot.filter(|_| closure.is_none()).map(|id| self.snapshots.held(id));
         let entry = Arc::new(Entry::new(origin, image, room));
@@ -120,7 +165,7 @@ impl Sessions {
         self.disk.count(checkpoint.as_ref().map_or(0, CheckpointRecord::bytes));
         let origin = &entry.origin;
         let closed = closure.is_some();
-        let lost = {
+        let over = {
             let mut standing = entry.standing.lock();
             standing.last_active = last_active;
             standing.interruption = interruption;
@@ -133,25 +178,30 @@ impl Sessions {
             if closed {
                 return;
             }
-            let lost = unsaved || turn > resumed_turn;
             if lost {
                 standing.interruption = Some(Interruption {
                     reason: InterruptionReason::ServerLost,
                     time: Timestamp::now(),
-                    execution: running,
+                    execution,
                     last_turn: turn,
                     resumed_turn,
                 });
                 standing.row_old = true;
             }
-            lost && standing.chain.is_none() || origin.forked_from.is_some() && standing.chain.is_none()
+            standing.chain.is_none() && (lost || origin.forked_from.is_some())
         };
         if origin.durability == Durability::None {
             let message = "the server went down, and it was not durable; create a new session";
             self.close_behind(&entry, ClosureReason::Interrupted, message.into());
-        } else if lost {
+        } else if over {
             let message = "the server was killed before its first checkpoint; create a new session";
             self.close_behind(&entry, ClosureReason::Interrupted, message.into());
         }
     }
+}
+
+/// Whether the server went down with state that no checkpoint has.
+fn is_lost(record: &SessionRecord) -> bool {
+    let resumed_turn = record.checkpoint.as_ref().map_or(record.origin.first_turn, |chain| chain.turn);
+    record.unsaved || record.turn > resumed_turn
 }

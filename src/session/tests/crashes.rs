@@ -36,6 +36,18 @@ async fn a_killed_server_goes_on_from_the_last_checkpoint_and_says_what_was_lost
     assert_eq!(interruption.execution, Some(execution));
     assert_eq!(cut.add(id, 1).await, 8);
     running.abort();
+    // A run that was over is not blamed, even if the row still names it.
+    let house = House::new().await;
+    let id = house.create(Durability::Idle).await;
+    house.add(id, 1).await;
+    let Some(pass) = house.sessions.owned(id, &"me".into()).unwrap().line.try_pass() else { panic!("it is idle") };
+    let entry = house.sessions.owned(id, &"me".into()).unwrap();
+    assert!(house.sessions.save(&entry, pass).await);
+    let first = house.call(id, json!({ "add": 1 })).await.unwrap();
+    house.sessions.registry().list(Default::default(), None, 1).await.unwrap();
+    let killed = house.killed().await;
+    let interruption = killed.get(id).interruption.expect("a turn was lost");
+    assert_eq!((interruption.execution, interruption.resumed_turn), (None, 1), "not {}", first.origin().id);
 }
 
 #[tokio::test]
