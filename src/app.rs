@@ -1,7 +1,8 @@
 //! The only composition root: from a configuration and bound listeners to a running server, and down again.
 //!
-//! Up: store, executions (what a killed server left becomes lost), engine, tools, services, listeners.
-//! Down: stop accepting, let executions finish within the grace period, end the rest, flush, close.
+//! Up: store, executions (what a killed server left becomes lost), engine, tools, sessions (as of their last
+//! checkpoints), services, listeners. Down: stop accepting, let executions finish within the grace period, end the
+//! rest, flush, make sessions durable, close.
 
 use self::accept::Accept;
 use crate::auth::Authenticator;
@@ -12,6 +13,7 @@ use crate::execution::{Registry, RegistryConfig};
 use crate::health::{ComponentState, Health};
 use crate::interpreter::{Interpreters, InterpretersConfig};
 use crate::rpc::{Server, ServerConfig};
+use crate::session::{NoBuiltIns, Sessions, SessionsParts};
 use crate::store::Store;
 use crate::store::executions::Retention;
 use crate::telemetry::{Metrics, ModuleReadings};
@@ -139,6 +141,7 @@ pub async fn run(
             max_module: config.engine.max_module,
         },
         parts.tools.clone(),
+        parts.sessions.clone(),
         match &config.auth.token {
             Some(token) => Authenticator::token(token.expose()),
             None => Authenticator::open(),
@@ -202,6 +205,7 @@ struct Parts {
     store: Arc<Store>,
     registry: Registry,
     tools: Arc<ToolService>,
+    sessions: Arc<Sessions>,
     _watcher: Option<Box<dyn Send>>,
 }
 
@@ -279,19 +283,31 @@ impl Parts {
             let facts = facts.facts();
             ModuleReadings { from_cache: facts.from_cache, compiled: facts.compiled }
         });
-        observers::read_from(metrics, registry.clone(), &store, &catalog);
         let watcher = match config.tools.watch {
             true => Some(Box::new(tool::watch(&catalog)?) as Box<dyn Send>),
             false => None,
         };
         let tools = ToolService::new(catalog, registry.clone(), limits, config.execution.max_parameters);
-        Ok(Parts { store, registry, tools: Arc::new(tools), _watcher: watcher })
+        let sessions = Sessions::open(SessionsParts {
+            store: store.clone(),
+            registry: registry.clone(),
+            directory: data.clone(),
+            config: config.sessions.bounds(),
+            kernels: Vec::new(),
+            built_ins: Arc::new(NoBuiltIns),
+            observer: Arc::new(observers::Sessions::new(health.clone())),
+        })
+        .await?;
+        observers::read_from(metrics, registry.clone(), &store, tools.catalog(), &sessions);
+        Ok(Parts { store, registry, tools: Arc::new(tools), sessions, _watcher: watcher })
     }
 
     async fn close(&self, grace: Duration) {
         if let Err(error) = self.registry.shut_down(grace).await {
             tracing::error!(%error, "the last records could not be written");
         }
+        // No call runs any more: what the sessions hold is made durable.
+        self.sessions.shut_down().await;
     }
 }
 

@@ -10,6 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["store"],
     &["engine"],
     &["execution"],
+    &["session"],
     &["tool"],
     &["config"],
     &["auth", "health", "telemetry"],

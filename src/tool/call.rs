@@ -111,7 +111,7 @@ impl ToolService {
     /// Checks a call and begins its execution.
     pub async fn begin(&self, mut call: Call) -> Result<Called> {
         let tool = self.catalog.tool(&call.tool)?;
-        check_labels(&call.labels)?;
+        check_labels("call.labels", &call.labels)?;
         let (value, text) = self.read_parameters(std::mem::take(&mut call.parameters))?;
         if let Some(schema) = &tool.input {
             schema.check(&value).map_err(|problems| Error::ParametersInvalid {
@@ -289,22 +289,23 @@ fn refuse_inputs(inputs: &Inputs) -> Result<()> {
     if violations.is_empty() { Ok(()) } else { Err(Error::InvalidArgument(violations)) }
 }
 
-fn check_labels(labels: &BTreeMap<String, String>) -> Result<()> {
+/// Checks labels against the contract's bounds; `field` is where they stand.
+pub fn check_labels(field: &str, labels: &BTreeMap<String, String>) -> Result<()> {
     let mut violations = Vec::new();
     if labels.len() > MAX_LABELS {
-        violations.push(Violation::new("call.labels", format!("are {}; at most {MAX_LABELS}", labels.len())));
+        violations.push(Violation::new(field, format!("are {}; at most {MAX_LABELS}", labels.len())));
     }
     for (key, value) in labels.iter().take(MAX_LABELS) {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'/');
         if !(1..=MAX_LABEL_KEY).contains(&key.len()) || !key.bytes().all(plain) {
             violations.push(Violation::new(
-                "call.labels",
+                field,
                 format!("key {key:?}: expected 1 to {MAX_LABEL_KEY} of a-z, A-Z, 0-9, '_', '-', '.' and '/'"),
             ));
         }
         if value.len() > MAX_LABEL_VALUE {
             violations.push(Violation::new(
-                "call.labels",
+                field,
                 format!("value of {key:?} is {} bytes long; at most {MAX_LABEL_VALUE}", value.len()),
             ));
         }

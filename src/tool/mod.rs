@@ -10,7 +10,7 @@ pub mod manifest;
 mod schema;
 mod watch;
 
-pub use call::{Call, Called, Job, Parameters, ToolService};
+pub use call::{Call, Called, Job, Parameters, ToolService, check_labels};
 pub use catalog::{Catalog, CatalogConfig, CatalogObserver, Entry, Reloaded, Upload};
 pub use forms::{Form, render};
 pub use schema::{Problem, Schema};
