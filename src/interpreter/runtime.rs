@@ -1,6 +1,6 @@
 //! An interpreter's compiled code, and isolates of it.
 
-use super::memory::{Image, Slots, Tenant};
+use super::memory::{Image, Slots, Tenant, WASM_PAGE};
 use super::module::{INNER, STACK_POINTER};
 use super::talk::{MAX_MESSAGE, Said, Talk};
 use super::wasi::{self, Wasi};
@@ -228,21 +228,6 @@ impl Isolate {
         Turned { said, result, denied }
     }
 
-    /// dev
-    pub async fn once(&mut self, turn: super::talk::Turn, output: Arc<dyn crate::domain::io::OutputSink>) -> Turned {
-        self.turn(Talk {
-            turn,
-            warm: Default::default(),
-            output,
-            egress: Arc::new(crate::engine::DenyAll),
-            children: None,
-            meter: Default::default(),
-            host_calls: 100,
-            said: Default::default(),
-        })
-        .await
-    }
-
     async fn enter(&mut self) -> Result<()> {
         let entry = match &self.entry {
             Some(entry) => entry.clone(),
@@ -307,6 +292,25 @@ impl Isolate {
     /// Its files and streams, between turns.
     pub(super) fn wasi(&self) -> &Wasi {
         &self.store.data().wasi
+    }
+
+    /// The same, to be changed.
+    pub(super) fn wasi_mut(&mut self) -> &mut Wasi {
+        &mut self.store.data_mut().wasi
+    }
+
+    /// The whole memory, to be changed between turns.
+    pub(super) fn memory_mut(&mut self) -> &mut [u8] {
+        self.memory.data_mut(&mut self.store)
+    }
+
+    /// Makes the memory at least this long, in bytes.
+    pub(super) async fn grow(&mut self, length: usize) -> Result<()> {
+        let missing = length.saturating_sub(self.memory().len()).div_ceil(WASM_PAGE);
+        if missing > 0 {
+            self.memory.grow_async(&mut self.store, missing as u64).await?;
+        }
+        Ok(())
     }
 
     /// The image it started from.

@@ -53,7 +53,9 @@ impl Interpreters {
                 installed.check(&directory)?;
                 Ok(installed)
             });
+            let image = installed.as_ref().ok().and_then(|_| Image::open(&directory.join("builtin.image")).ok());
             Arc::new(Interpreter {
+                image_digest: image.map(|image| image.digest()).unwrap_or_default(),
                 artifact,
                 directory,
                 installed,
@@ -88,6 +90,7 @@ pub struct Interpreter {
     installed: std::result::Result<Installed, String>,
     slots: Slots,
     engine: Engine,
+    image_digest: [u8; 32],
     loaded: OnceCell<Loaded>,
 }
 
@@ -151,6 +154,20 @@ impl Interpreter {
         self.installed.as_ref().map_err(String::as_str)
     }
 
+    /// Fingerprint of the built-in image: states that were frozen on another one are foreign. Zeros when it is not
+    /// installed.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.image_digest
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(super) fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
     /// The error of a call of one that is not installed.
     pub fn missing(&self) -> Error {
         let problem = self.installed.as_ref().err().map_or("its files changed since the server started", String::as_str);
@@ -192,7 +209,7 @@ impl Interpreter {
         let whole = async move { this.fresh(run).await };
         match self.engine.host(wall_time, whole).await? {
             Some(ended) => Ok(ended),
-            None => Ok(Ended::of(crate::engine::Ended::timed_out(&limits))),
+            None => Ok(Ended::timed_out(&limits)),
         }
     }
 
@@ -231,6 +248,14 @@ impl Interpreter {
 }
 
 impl Ended {
+    pub(super) fn new(exit: Exit, message: String) -> Ended {
+        Ended::of(crate::engine::Ended { exit, message })
+    }
+
+    pub(super) fn timed_out(limits: &Limits) -> Ended {
+        Ended::of(crate::engine::Ended::timed_out(limits))
+    }
+
     fn of(ended: crate::engine::Ended) -> Ended {
         Ended { exit: ended.exit, message: ended.message, exception: None, files: Vec::new(), unlisted_files: 0 }
     }
