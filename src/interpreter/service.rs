@@ -14,6 +14,7 @@ use crate::domain::io::{InputSource, Meter, OutputSink};
 use crate::domain::limits::Limits;
 use crate::domain::output::{ExceptionInfo, OutputFile};
 use crate::engine::{Egress, Engine};
+use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -158,6 +159,13 @@ impl Interpreter {
     /// installed.
     pub fn fingerprint(&self) -> [u8; 32] {
         self.image_digest
+    }
+
+    /// Digest, bytes on disk, bytes of memory and time of the built-in image; `None` when it is not installed.
+    pub fn built_in(&self) -> Option<([u8; 32], u64, u64, Timestamp)> {
+        let image = Image::open(&self.directory.join("builtin.image")).ok().filter(|_| self.installed.is_ok())?;
+        let made = std::fs::metadata(image.path()).and_then(|metadata| metadata.modified()).ok()?;
+        Some((image.digest(), image.disk_bytes(), image.memory_bytes() as u64, Timestamp::from(made)))
     }
 
     pub(super) fn engine(&self) -> &Engine {

@@ -3,16 +3,20 @@
 mod builtin;
 mod call;
 mod catalog;
+mod children;
 mod directory;
 mod fingerprint;
 mod forms;
+mod kernels;
 pub mod manifest;
 mod schema;
 mod watch;
 
-pub use call::{Call, Called, Job, Parameters, ToolService, check_labels};
+pub use call::{Call, Called, Interpreting, Parameters, Target, ToolService, Work, check_labels};
 pub use catalog::{Catalog, CatalogConfig, CatalogObserver, Entry, Reloaded, Upload};
+pub use children::Link;
 pub use forms::{Form, render};
+pub use kernels::{BuiltInSnapshots, InterpreterKernels};
 pub use schema::{Problem, Schema};
 pub use watch::watch;
 

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-/// Whom a slot serves. One that served a tenant serves no other: it is thrown away instead.
+/// Whom a slot serves. One that served a tenant serves no other: it is thrown away instead. One of nobody (an
+/// empty name) is thrown away after its only use.
 pub type Tenant = Arc<str>;
 
 /// Bytes of written pages that are copied back and stay with a slot; beyond it pages are given back.
@@ -133,7 +134,7 @@ impl Slots {
     }
 
     fn put_back(&self, mut slot: Slot, tenant: Tenant) {
-        if self.0.max_idle == 0 {
+        if self.0.max_idle == 0 || tenant.is_empty() {
             return;
         }
         if let Err(error) = slot.reset(self.0.pagemap.as_ref(), KEEP) {
