@@ -356,8 +356,9 @@ pub fn develop(frozen: &Frozen, base: &Image, path: &std::path::Path) -> Result<
         let place = place.ok_or_else(|| Error::Internal("a state has pages outside of its memory".into()))?;
         place.copy_from_slice(bytes);
     }
-    Image::write(path, base.artifact(), &memory)
-        .map_err(|error| Error::StoreUnavailable { problem: format!("{} cannot be written: {error}", path.display()) })?;
+    Image::write(path, base.artifact(), &memory).map_err(|error| Error::StoreUnavailable {
+        problem: format!("{} cannot be written: {error}", path.display()),
+    })?;
     Ok(memory.len() as u64)
 }
 

@@ -12,8 +12,8 @@
 
 mod children;
 mod files;
-mod kept;
 pub mod install;
+mod kept;
 mod library;
 pub mod memory;
 pub mod module;

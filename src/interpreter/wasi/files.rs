@@ -45,7 +45,9 @@ impl Wasi {
             let there = self.tree.node(directory)?.names()?.get(part).copied();
             match (parts.peek().is_some(), there) {
                 (true, Some(ino)) => directory = ino,
-                (true, None) => directory = self.tree.make(directory, part, Kind::Directory(Arc::default(), directory))?,
+                (true, None) => {
+                    directory = self.tree.make(directory, part, Kind::Directory(Arc::default(), directory))?
+                }
                 (false, there) => {
                     let ino = match there {
                         Some(ino) => ino,

@@ -24,9 +24,13 @@ const MAX_SUBSCRIPTIONS: u32 = 1024;
 const APPEND: u16 = 1;
 
 pub(super) fn add<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    linker.func_wrap_async(MODULE, "fd_read", |mut caller: Caller<'_, T>, (fd, at, count, read): (u32, u32, u32, u32)| {
-        Box::new(async move { number(fd_read(&mut caller, fd, (at, count), read).await) })
-    })?;
+    linker.func_wrap_async(
+        MODULE,
+        "fd_read",
+        |mut caller: Caller<'_, T>, (fd, at, count, read): (u32, u32, u32, u32)| {
+            Box::new(async move { number(fd_read(&mut caller, fd, (at, count), read).await) })
+        },
+    )?;
     linker.func_wrap_async(
         MODULE,
         "fd_write",
@@ -51,7 +55,10 @@ pub(super) fn add<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
 }
 
 /// Does something with the guest's memory and its world.
-fn with<T: View, R>(caller: &mut Caller<'_, T>, call: impl FnOnce(&mut Guest<'_>, &mut Wasi) -> Result<R>) -> Result<R> {
+fn with<T: View, R>(
+    caller: &mut Caller<'_, T>,
+    call: impl FnOnce(&mut Guest<'_>, &mut Wasi) -> Result<R>,
+) -> Result<R> {
     let memory = memory::of(caller)?;
     let (bytes, state) = memory.data_and_store_mut(caller);
     call(&mut Guest(bytes), state.wasi())

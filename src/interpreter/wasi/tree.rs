@@ -384,7 +384,8 @@ impl Tree {
 
     /// Removes a node without names that nobody holds.
     pub fn let_go(&mut self, ino: Ino, held: bool) {
-        if !held && self.own.get(&ino).is_some_and(|node| node.links == 0)
+        if !held
+            && self.own.get(&ino).is_some_and(|node| node.links == 0)
             && let Some(node) = self.own.remove(&ino)
         {
             self.used -= node.size().min(self.used);
