@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_128;
+use twox_hash::XxHash3_128;
 
 const PAGE: usize = 4096;
 
@@ -269,7 +269,7 @@ impl Kept {
         let Ok(pages) = self.written() else { return };
         let memory = self.isolate.memory();
         self.own = (pages.len() * PAGE) as u64;
-        self.frozen = pages.into_iter().map(|page| (page, xxh3_128(at(memory, page)))).collect();
+        self.frozen = pages.into_iter().map(|page| (page, XxHash3_128::oneshot(at(memory, page)))).collect();
     }
 
     /// The state as data: all that differs from the image, or only what changed since the last time.
@@ -279,7 +279,7 @@ impl Kept {
         let mut digests = HashMap::with_capacity(pages.len());
         let mut wanted = Vec::with_capacity(pages.len());
         for page in &pages {
-            let digest = xxh3_128(at(memory, *page));
+            let digest = XxHash3_128::oneshot(at(memory, *page));
             digests.insert(*page, digest);
             if whole || self.frozen.get(page) != Some(&digest) {
                 wanted.push(*page);
