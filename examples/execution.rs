@@ -26,7 +26,11 @@ async fn main() -> casemate::Result<()> {
         labels: Default::default(),
         limits: LimitsPolicy::default().defaults,
         stdin: r#"{"text": "All the world is a stage."}"#.into(),
+        stdin_given: Default::default(),
         stdin_open: false,
+        session: None,
+        parent: None,
+        target: "".into(),
         lane: Lane::new("tool \"text_stats\"", 4),
     };
     let Begun::New(run) = registry.begin(start).await? else { return Ok(()) };
@@ -43,8 +47,8 @@ async fn main() -> casemate::Result<()> {
                 egress: Arc::new(DenyAll),
             };
             match program.run(run).await {
-                Ok(ended) => Ended { exit: ended.exit, message: ended.message },
-                Err(error) => Ended { exit: casemate::domain::execution::Exit::Internal, message: error.to_string() },
+                Ok(ended) => Ended::new(ended.exit, ended.message),
+                Err(error) => Ended::new(casemate::domain::execution::Exit::Internal, error.to_string()),
             }
         })
         .await?;

@@ -76,14 +76,10 @@ pub async fn measure(plan: Plan, report: &mut Report) {
         "journal",
         "journal: begin, 1 write, close, publish, collect",
         Box::new(move || {
-            let journal = Journal::new(10 << 20);
+            let journal = Journal::new(10 << 20, 0);
             journal.start(0);
             journal.write(OutputStream::Stdout, output.clone());
-            journal.close(|_, _, _| Outcome {
-                exit: Exit::Exited { code: 0 },
-                message: String::new(),
-                usage: Usage::default(),
-            });
+            journal.close(|_, _, _| Outcome::new(Exit::Exited { code: 0 }, "", Usage::default()));
             journal.publish();
             black_box(journal.collect(OutputStream::Stdout));
         }),
@@ -192,11 +188,15 @@ async fn run_nothing(registry: &Registry, lane: &Lane) -> casemate::domain::exec
         labels: Default::default(),
         limits: LimitsPolicy::default().defaults,
         stdin: Bytes::new(),
+        stdin_given: Default::default(),
         stdin_open: false,
+        session: None,
+        parent: None,
+        target: "".into(),
         lane: lane.clone(),
     };
     let Begun::New(run) = registry.begin(start).await.expect("admitted") else { unreachable!("it has no request id") };
-    let live = run.drive(|_| async { Ended { exit: Exit::Exited { code: 0 }, message: String::new() } }).await;
+    let live = run.drive(|_| async { Ended::new(Exit::Exited { code: 0 }, "") }).await;
     live.expect("an end").execution()
 }
 

@@ -17,7 +17,8 @@ fuzz_target!(|bytes: &[u8]| {
     let again = decode(&written).expect("what is written can be read");
     assert_eq!(encode(&again).expect("as before"), written);
     assert_eq!(again.len(), events.len());
-    assert!(written.len() <= bytes.len(), "the written form is the shortest");
+    // What an older build wrote has fewer fields; it is written with all of them.
+    assert!(bytes[0] != written[0] || written.len() <= bytes.len(), "the written form is the shortest");
 
     // Nothing less and nothing more than the whole.
     let cut = usize::from(bytes[bytes.len() / 2]) % written.len();

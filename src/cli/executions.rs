@@ -3,14 +3,17 @@
 use super::client::Client;
 use super::failure::Failure;
 use super::follow::{Follower, Style, conclude};
+use super::left::Left;
 use super::output::Format;
 use super::run::label;
+use super::save::Saver;
 use super::{Global, output, present};
 use crate::proto::v1::{
     CancelExecutionRequest, Execution, ExecutionFilter, ExecutionState, GetExecutionRequest, ListExecutionsRequest,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -33,6 +36,9 @@ pub enum ExecutionsVerb {
         /// Begin with this event; 1 is the first
         #[arg(long, value_name = "SEQUENCE", default_value_t = 1)]
         from: u64,
+        /// Save the files and the images that the run gives back into this directory, and nowhere else
+        #[arg(long, value_name = "DIR")]
+        output_dir: Option<PathBuf>,
     },
     /// End an execution
     Cancel {
@@ -53,6 +59,12 @@ pub struct ListArgs {
     /// Only runs of this tool
     #[arg(long, value_name = "NAME", default_value = "")]
     tool: String,
+    /// Only runs in this session
+    #[arg(long, value_name = "ID", default_value = "")]
+    session: String,
+    /// Only runs that the code of this execution started
+    #[arg(long, value_name = "ID", default_value = "")]
+    parent: String,
     /// Only with this label; can be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
@@ -101,9 +113,10 @@ pub async fn run(verb: ExecutionsVerb, global: &Global) -> Result<ExitCode, Fail
             let answer = answer.map_err(|status| client.failure(format!("execution {id} cannot be shown"), &status))?;
             show(answer.into_inner().execution, format)?;
         }
-        ExecutionsVerb::Watch { id, from } => {
+        ExecutionsVerb::Watch { id, from, output_dir } => {
+            let left = Left::new(output_dir.map(Saver::new).transpose()?);
             let style = if global.json { Style::Events } else { Style::Output };
-            let mut follower = Follower::new(client, style, id, from.saturating_sub(1));
+            let mut follower = Follower::new(client, style, left, id, from.saturating_sub(1));
             let end = follower.watch().await.map_err(Failure::of_a_run)?;
             return Ok(ExitCode::from(conclude(style, follower.id(), &end)));
         }
@@ -130,6 +143,8 @@ async fn list(client: &Client, args: ListArgs, format: Format) -> Result<(), Fai
     let filter = ExecutionFilter {
         states: args.states.into_iter().map(|state| state.message().into()).collect(),
         tool: args.tool,
+        session_id: args.session,
+        parent_execution_id: args.parent,
         labels: args.labels.into_iter().collect(),
         // A span that reaches beyond the clock's beginning asks for everything.
         created_after: args.since.and_then(|span| SystemTime::now().checked_sub(span)).map(Into::into),

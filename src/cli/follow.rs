@@ -3,6 +3,7 @@
 
 use super::client::Client;
 use super::failure::{Failure, UNAVAILABLE};
+use super::left::{self, Left};
 use super::output;
 use super::present;
 use crate::proto::v1::execution_event::Event;
@@ -35,6 +36,7 @@ pub enum Style {
 pub struct Follower {
     client: Client,
     style: Style,
+    left: Left,
     /// Known from the call, or from the first event.
     id: String,
     /// Sequence of the newest event that was seen, by this reader or before it.
@@ -55,8 +57,8 @@ enum Broken {
 
 impl Follower {
     /// A reader that has seen everything up to and including the sequence `seen`.
-    pub fn new(client: Client, style: Style, id: impl Into<String>, seen: u64) -> Self {
-        Follower { client, style, id: id.into(), seen, printed: false }
+    pub fn new(client: Client, style: Style, left: Left, id: impl Into<String>, seen: u64) -> Self {
+        Follower { client, style, left, id: id.into(), seen, printed: false }
     }
 
     /// The id of the execution; empty until it is known.
@@ -180,6 +182,20 @@ impl Follower {
                 let text = format!("casemate: events {} to {} were dropped\n", gap.first_sequence, event.sequence);
                 aside(text.as_bytes());
             }
+            Some(Event::Child(child)) if show => aside(left::child(&child).as_bytes()),
+            // Saved in both styles.
+            Some(Event::RichOutput(output)) => {
+                let told = self.left.rich(&output)?;
+                if show {
+                    aside(told.as_bytes());
+                }
+            }
+            Some(Event::FileChunk(chunk)) => {
+                let told = self.left.file(&chunk)?;
+                if show {
+                    aside(told.as_bytes());
+                }
+            }
             Some(Event::Finished(end)) => return Ok(Some(end)),
             _ => {}
         }
@@ -215,11 +231,23 @@ fn progress_line(progress: &ProgressEvent) -> String {
 /// the same.
 pub fn conclude(style: Style, id: &str, end: &FinishedEvent) -> u8 {
     let result = end.result.clone().unwrap_or_default();
+    if style == Style::Output {
+        aside(left::exception(&result).as_bytes());
+        for file in result.files.iter().filter(|file| !file.problem.is_empty()) {
+            aside(format!("[file {}; {}]\n", output::plain(&file.path), output::plain(&file.problem)).as_bytes());
+        }
+    }
     if style == Style::Output && end.state() != ExecutionState::Succeeded {
         let state = present::execution::state_word(end.state());
         let mut text = format!("casemate: execution {id} {state}: {}\n", present::execution::ending(&result));
         if !result.message.is_empty() {
             text.push_str(&format!("  why: {}\n", output::plain(&result.message)));
+        }
+        if let Some(interruption) = &result.session_interruption {
+            text.push_str(&format!(
+                "  the session lost its live state and goes on from turn {}\n",
+                interruption.resumed_turn
+            ));
         }
         for frame in result.trap.iter().flat_map(|trap| &trap.backtrace) {
             text.push_str(&format!("       at {}\n", output::plain(frame)));

@@ -66,6 +66,8 @@ fn limits(limits: LimitsRequest) -> v1::ExecutionLimits {
         output_bytes: limits.output_bytes.unwrap_or_default(),
         host_calls: limits.host_calls.unwrap_or_default(),
         fuel: limits.fuel.unwrap_or_default(),
-        ..Default::default()
+        scratch_bytes: limits.scratch_bytes.unwrap_or_default(),
+        child_executions: limits.child_executions.unwrap_or_default(),
+        child_depth: limits.child_depth.unwrap_or_default(),
     }
 }

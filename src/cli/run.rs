@@ -1,16 +1,21 @@
 //! `casemate run`: a tool, from parameters to exit code.
 
 use super::client::Client;
-use super::failure::Failure;
+use super::failure::{Failure, USAGE};
 use super::follow::{Follower, Style, conclude};
+use super::inputs::InputArgs;
+use super::left::Left;
+use super::save::Saver;
 use super::{Global, output};
 use crate::proto::v1::execution_event::Event;
 use crate::proto::v1::tool_call::Input;
+use crate::proto::v1::tool_target::Target;
 use crate::proto::v1::{
-    CancelExecutionRequest, ExecuteToolStreamRequest, ExecuteToolStreamResponse, ExecutionLimits, ToolCall,
+    CancelExecutionRequest, ExecuteToolStreamRequest, ExecuteToolStreamResponse, ExecutionLimits, ToolCall, ToolTarget,
 };
 use clap::Args;
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio_stream::StreamExt;
@@ -29,6 +34,20 @@ pub struct RunArgs {
     /// The parameters: a JSON object, or - to read it from standard input
     #[arg(value_name = "JSON", default_value = "{}")]
     parameters: String,
+    #[command(flatten)]
+    inputs: InputArgs,
+    /// Save the files and the images that the run gives back into this directory, and nowhere else
+    #[arg(long, value_name = "DIR", conflicts_with = "detach")]
+    output_dir: Option<PathBuf>,
+    /// Run in this session, by id: with its state, which the run may change
+    #[arg(long, value_name = "ID", conflicts_with = "snapshot")]
+    session: Option<String>,
+    /// Run only if the session is at this turn
+    #[arg(long, value_name = "TURN", requires = "session")]
+    expected_turn: Option<u64>,
+    /// Run in a fresh isolate from this snapshot, by name or id
+    #[arg(long, value_name = "NAME")]
+    snapshot: Option<String>,
     /// End the run after this time, such as 30s
     #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
@@ -55,22 +74,36 @@ pub fn label(text: &str) -> Result<(String, String), String> {
 /// `--json` asks for the events instead.
 pub async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, Failure> {
     let parameters = match &*args.parameters {
+        "-" if args.inputs.takes_stdin() => {
+            let todo = "give the one as an argument, or the other with --stdin FILE";
+            let why = "both are to be read from standard input";
+            return Err(Failure::new(USAGE, "the parameters and --stdin exclude each other", why, todo));
+        }
         "-" => read_stdin()?,
         _ => args.parameters,
     };
+    let saver = args.output_dir.map(Saver::new).transpose()?;
     let client = Client::connect(global).await?;
     let wall_time = match args.timeout.map(prost_types::Duration::try_from).transpose() {
         Ok(wall_time) => wall_time,
         Err(error) => return Err(Failure::local("--timeout cannot be sent", error)),
     };
-    let call = ToolCall {
+    let mut call = ToolCall {
         tool: args.tool.clone(),
         input: Some(Input::ParametersJson(parameters)),
         limits: wall_time.map(|wall_time| ExecutionLimits { wall_time: Some(wall_time), ..Default::default() }),
         labels: args.labels.into_iter().collect(),
         request_id: args.request_id,
+        target: match (args.session, args.snapshot) {
+            (Some(id), _) => {
+                Some(ToolTarget { target: Some(Target::SessionId(id)), expected_turn: args.expected_turn })
+            }
+            (None, Some(name)) => Some(ToolTarget { target: Some(Target::SnapshotId(name)), expected_turn: None }),
+            (None, None) => None,
+        },
         ..Default::default()
     };
+    args.inputs.put_into(&mut call)?;
     let request = ExecuteToolStreamRequest { call: Some(call), keepalive_seconds: 0 };
     let answer = client.tools().execute_tool_stream(request).await;
     let answer = answer.map_err(|status| client.failure(format!("tool {:?} did not run", args.tool), &status))?;
@@ -83,7 +116,7 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, Failure> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    attached(client, style, answer).await
+    attached(client, style, Left::new(saver), answer).await
 }
 
 fn read_stdin() -> Result<String, Failure> {
@@ -122,6 +155,7 @@ async fn begun(client: &Client, answer: Response<Streaming<ExecuteToolStreamResp
 async fn attached(
     client: Client,
     style: Style,
+    left: Left,
     answer: Response<Streaming<ExecuteToolStreamResponse>>,
 ) -> Result<ExitCode, Failure> {
     let id = id_of(&answer);
@@ -133,7 +167,7 @@ async fn attached(
         }
         Ok(message.event)
     });
-    let mut follower = Follower::new(client.clone(), style, id, 0);
+    let mut follower = Follower::new(client.clone(), style, left, id, 0);
     let end = {
         let follow = follower.read_then_watch(events);
         tokio::pin!(follow);

@@ -20,17 +20,20 @@
 
 mod client;
 pub mod forms;
+mod limits;
 mod load;
 mod problem;
 mod secret;
 mod sections;
+mod sessions;
 mod validate;
 
 pub use client::{ClientSettings, Target};
+pub use limits::{LimitSet, LimitsSection};
 pub use load::{Environment, Flag, Loaded, Sources, load};
 pub use problem::{ConfigError, Problem};
 pub use secret::Secret;
 pub use sections::{
-    AuthSection, Config, EngineSection, ExecutionSection, HttpSection, LimitSet, LimitsSection, LogFormat, LogSection,
-    PagemapUse, RetentionSection, ServerSection, StoreSection, ToolsSection,
+    AuthSection, Config, EngineSection, ExecutionSection, HttpSection, LogFormat, LogSection, PagemapUse,
+    RetentionSection, ServerSection, StoreSection, ToolsSection,
 };

@@ -1,8 +1,9 @@
 //! The sections and their keys. `docs/configuration.md` describes every key; a test compares the two.
 
 use super::forms;
+use super::limits::LimitsSection;
 use super::secret::Secret;
-use crate::domain::limits::{Limits, LimitsPolicy};
+use super::sessions::SessionsSection;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -28,14 +29,25 @@ pub struct Config {
     pub store: StoreSection,
     /// Compiling and running WASM.
     pub engine: EngineSection,
+    /// Python and JavaScript.
+    pub interpreters: InterpretersSection,
     /// What one execution may use.
     pub limits: LimitsSection,
     /// How many executions there may be at a time.
     pub execution: ExecutionSection,
+    /// State between calls: sessions and snapshots.
+    pub sessions: SessionsSection,
     /// How long ended executions are remembered.
     pub retention: RetentionSection,
     /// What the server writes about itself.
     pub log: LogSection,
+}
+
+impl Config {
+    /// Where interpreters are installed.
+    pub fn interpreters_directory(&self) -> PathBuf {
+        self.interpreters.directory.clone().unwrap_or_else(|| self.store.directory.join("interpreters"))
+    }
 }
 
 /// `[server]`: the gRPC server.
@@ -174,123 +186,24 @@ pub enum PagemapUse {
     Off,
 }
 
-/// `[limits]`: what one execution may use.
+/// `[interpreters]`: Python and JavaScript.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct LimitsSection {
-    /// What applies where neither the call nor the manifest asks.
-    #[serde(deserialize_with = "default_set")]
-    pub default: LimitSet,
-    /// What nobody can exceed.
-    #[serde(deserialize_with = "cap_set")]
-    pub cap: LimitSet,
+pub struct InterpretersSection {
+    /// Where `casemate interpreters install` puts them and the server looks for them. May be shared by servers of
+    /// one user. Unset: `interpreters` in store.directory.
+    #[serde(with = "forms::optional_path", skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+    /// Memories kept between runs, each for the tenant it served; up to 4 MiB each.
+    #[serde(with = "forms::count")]
+    pub idle_memories: usize,
 }
 
-impl LimitsSection {
-    /// The two sets as the domain knows them.
-    pub fn policy(&self) -> LimitsPolicy {
-        LimitsPolicy { defaults: self.default.limits(), caps: self.cap.limits() }
-    }
-}
-
-impl Default for LimitsSection {
+impl Default for InterpretersSection {
     fn default() -> Self {
-        let policy = LimitsPolicy::default();
-        LimitsSection { default: LimitSet::from(policy.defaults), cap: LimitSet::from(policy.caps) }
+        InterpretersSection { directory: None, idle_memories: 32 }
     }
 }
-
-/// One set of limits.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LimitSet {
-    /// Wall-clock time from the start of the guest to its forced end.
-    #[serde(with = "forms::duration")]
-    pub wall_time: Duration,
-    /// Linear memory in bytes.
-    #[serde(with = "forms::size")]
-    pub memory: u64,
-    /// Elements of each WASM table.
-    #[serde(with = "forms::count")]
-    pub table_elements: u64,
-    /// WASM stack in bytes.
-    #[serde(with = "forms::size")]
-    pub stack: u64,
-    /// Output and logs kept for replay, in bytes.
-    #[serde(with = "forms::size")]
-    pub output: u64,
-    /// Calls from the guest to the host interface.
-    #[serde(with = "forms::count")]
-    pub host_calls: u64,
-    /// Fuel; `None` is not metered.
-    #[serde(with = "forms::budget", skip_serializing_if = "Option::is_none")]
-    pub fuel: Option<u64>,
-}
-
-impl LimitSet {
-    fn limits(&self) -> Limits {
-        Limits {
-            wall_time: self.wall_time,
-            memory_bytes: self.memory,
-            table_elements: self.table_elements,
-            stack_bytes: self.stack,
-            output_bytes: self.output,
-            host_calls: self.host_calls,
-            fuel: self.fuel,
-        }
-    }
-}
-
-impl From<Limits> for LimitSet {
-    fn from(limits: Limits) -> Self {
-        LimitSet {
-            wall_time: limits.wall_time,
-            memory: limits.memory_bytes,
-            table_elements: limits.table_elements,
-            stack: limits.stack_bytes,
-            output: limits.output_bytes,
-            host_calls: limits.host_calls,
-            fuel: limits.fuel,
-        }
-    }
-}
-
-// The two sets have the same keys and different defaults, so each is read over its own.
-macro_rules! limit_set {
-    ($reader:ident, $defaults:ident) => {
-        fn $reader<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<LimitSet, D::Error> {
-            #[derive(Deserialize)]
-            #[serde(default, deny_unknown_fields)]
-            struct Keys {
-                #[serde(with = "forms::duration")]
-                wall_time: Duration,
-                #[serde(with = "forms::size")]
-                memory: u64,
-                #[serde(with = "forms::count")]
-                table_elements: u64,
-                #[serde(with = "forms::size")]
-                stack: u64,
-                #[serde(with = "forms::size")]
-                output: u64,
-                #[serde(with = "forms::count")]
-                host_calls: u64,
-                #[serde(with = "forms::budget")]
-                fuel: Option<u64>,
-            }
-            impl Default for Keys {
-                fn default() -> Self {
-                    let LimitSet { wall_time, memory, table_elements, stack, output, host_calls, fuel } =
-                        LimitSet::from(LimitsPolicy::default().$defaults);
-                    Keys { wall_time, memory, table_elements, stack, output, host_calls, fuel }
-                }
-            }
-            let Keys { wall_time, memory, table_elements, stack, output, host_calls, fuel } =
-                Keys::deserialize(deserializer)?;
-            Ok(LimitSet { wall_time, memory, table_elements, stack, output, host_calls, fuel })
-        }
-    };
-}
-limit_set!(default_set, defaults);
-limit_set!(cap_set, caps);
 
 /// `[execution]`: how many executions there may be at a time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

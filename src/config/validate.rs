@@ -1,8 +1,9 @@
 //! The rules a configuration must satisfy beyond the form of each value.
 
 use super::forms::size;
+use super::limits::LimitSet;
 use super::problem::Problem;
-use super::sections::{Config, LimitSet, SMALLEST_MESSAGE};
+use super::sections::{Config, SMALLEST_MESSAGE};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -31,6 +32,7 @@ impl Config {
         rules.limits("cap", &self.limits.cap);
         rules.default_below_cap(&self.limits.default, &self.limits.cap);
         rules.execution(self);
+        rules.sessions(self);
         rules.retention(self);
         rules.log(self);
         rules.problems
@@ -136,6 +138,7 @@ impl Rules {
         self.size("engine.max_module", engine.max_module, KIB, GIB);
         self.duration("engine.compile_timeout", engine.compile_timeout, Duration::from_secs(1), HOUR);
         self.size("engine.compile_memory", engine.compile_memory, 256 * MIB, 256 * GIB);
+        self.count("interpreters.idle_memories", config.interpreters.idle_memories as u64, 0, 4096);
         self.count("engine.compile_workers", engine.compile_workers.into(), 1, 64);
         for root in &engine.directory_roots {
             if !root.is_absolute() {
@@ -156,6 +159,10 @@ impl Rules {
         self.size(&key("stack"), limits.stack, 64 * KIB, 2 * MIB);
         self.size(&key("output"), limits.output, 4 * KIB, GIB);
         self.count(&key("host_calls"), limits.host_calls, 0, 1_000_000_000);
+        // With the output it goes into one record, which the database bounds.
+        self.size(&key("scratch"), limits.scratch, 0, 512 * MIB);
+        self.count(&key("child_executions"), limits.child_executions, 0, 1_000_000);
+        self.count(&key("child_depth"), limits.child_depth.into(), 0, 64);
     }
 
     fn default_below_cap(&mut self, default: &LimitSet, cap: &LimitSet) {
@@ -189,6 +196,11 @@ impl Rules {
         if let (Some(default), Some(cap)) = (default.fuel, cap.fuel) {
             check("fuel", default > cap, default.to_string(), cap.to_string());
         }
+        check("scratch", default.scratch > cap.scratch, size::show(default.scratch), size::show(cap.scratch));
+        let (children, most) = (default.child_executions, cap.child_executions);
+        check("child_executions", children > most, children.to_string(), most.to_string());
+        let (depth, most) = (default.child_depth, cap.child_depth);
+        check("child_depth", depth > most, depth.to_string(), most.to_string());
     }
 
     fn execution(&mut self, config: &Config) {
@@ -207,6 +219,34 @@ impl Rules {
                     size::show(config.server.max_message)
                 ),
             );
+        }
+    }
+
+    fn sessions(&mut self, config: &Config) {
+        let sessions = &config.sessions;
+        self.count("sessions.max_sessions", sessions.max_sessions, 0, 1_000_000);
+        self.count("sessions.max_per_principal", sessions.max_per_principal, 0, 1_000_000);
+        self.size("sessions.max_memory", sessions.max_memory, MIB, 1024 * GIB);
+        self.size("sessions.max_checkpoints", sessions.max_checkpoints, 0, 1024 * 1024 * GIB);
+        self.size("sessions.max_checkpoint", sessions.max_checkpoint, MIB, 64 * GIB);
+        self.size("sessions.max_snapshots", sessions.max_snapshots, 0, 1024 * 1024 * GIB);
+        self.count("sessions.max_forks", sessions.max_forks.into(), 1, 1000);
+        self.duration("sessions.checkpoint_idle", sessions.checkpoint_idle, Duration::from_secs(1), 24 * HOUR);
+        self.duration("sessions.suspend_idle", sessions.suspend_idle, Duration::from_secs(1), 30 * 24 * HOUR);
+        self.duration("sessions.keep_closed", sessions.keep_closed, Duration::ZERO, 30 * 24 * HOUR);
+        for (name, set) in [("default", &sessions.default), ("cap", &sessions.cap)] {
+            let key = |limit: &str| format!("sessions.{name}.{limit}");
+            let second = Duration::from_secs(1);
+            self.duration(&key("time_to_live"), set.time_to_live, second, 3650 * 24 * HOUR);
+            self.duration(&key("idle_timeout"), set.idle_timeout, second, 3650 * 24 * HOUR);
+            self.size(&key("memory"), set.memory, MIB, 4 * GIB);
+            self.size(&key("scratch"), set.scratch, 0, 4 * GIB);
+            self.count(&key("queue_length"), set.queue_length.into(), 0, 100_000);
+            self.duration(&key("turn_wall_time"), set.turn_wall_time, Duration::from_millis(1), 7 * 24 * HOUR);
+        }
+        for name in sessions.above_caps() {
+            let text = format!("is above sessions.cap.{name}; lower the one or raise the other");
+            self.refuse(format!("sessions.default.{name}"), text);
         }
     }
 

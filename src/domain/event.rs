@@ -1,6 +1,7 @@
 //! The events of an execution's journal.
 
 use super::execution::{ExecutionState, Outcome};
+use super::output::{ChildEvent, FileChunk, RichOutput};
 use super::time::Timestamp;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,12 @@ pub enum EventKind {
         /// The result.
         outcome: Arc<Outcome>,
     },
+    /// The guest produced something to look at.
+    RichOutput(Arc<RichOutput>),
+    /// The guest's code called another tool, or such a call ended.
+    Child(Arc<ChildEvent>),
+    /// A piece of a file that the run left; after all output, before the end.
+    FileChunk(Arc<FileChunk>),
 }
 
 /// The output streams of a guest.
@@ -115,6 +122,9 @@ impl EventKind {
                 EventKind::Progress(progress) => {
                     progress.message.len() as u64 + progress.detail.as_ref().map_or(0, |detail| detail.len() as u64)
                 }
+                EventKind::RichOutput(output) => output.weight(),
+                EventKind::Child(child) => (child.tool.len() + child.message.len()) as u64,
+                EventKind::FileChunk(chunk) => (chunk.path.len() + chunk.data.len()) as u64,
                 EventKind::Started { .. } | EventKind::Truncated(_) | EventKind::Finished { .. } => 0,
             }
     }

@@ -1,7 +1,9 @@
 //! Executions: what runs, how it stands, how it ended.
 
-use super::id::{ExecutionId, RequestId};
+use super::id::{ExecutionId, RequestId, SessionId};
+use super::interruption::Interruption;
 use super::limits::Limits;
+use super::output::{ExceptionInfo, OutputFile};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -96,6 +98,8 @@ pub enum Exit {
     Internal,
     /// The container stopped under the process.
     ContainerStopped,
+    /// It never began: what it needed was gone or not as expected when its turn came.
+    NotStarted,
 }
 
 impl Exit {
@@ -114,7 +118,8 @@ impl Exit {
             | Exit::StackOverflow
             | Exit::OutputInvalid { .. }
             | Exit::Internal
-            | Exit::ContainerStopped => ExecutionState::Failed,
+            | Exit::ContainerStopped
+            | Exit::NotStarted => ExecutionState::Failed,
         }
     }
 }
@@ -148,6 +153,29 @@ pub struct Outcome {
     pub message: String,
     /// What it consumed.
     pub usage: Usage,
+    /// The exception that ended the program.
+    pub exception: Option<ExceptionInfo>,
+    /// The files that it made or changed, by path.
+    pub files: Vec<OutputFile>,
+    /// Files beyond those in `files`.
+    pub unlisted_files: u64,
+    /// Where its session goes on, when the session's live state was lost with it.
+    pub session_interruption: Option<Interruption>,
+}
+
+impl Outcome {
+    /// An end with nothing to tell but why, and what it consumed.
+    pub fn new(exit: Exit, message: impl Into<String>, usage: Usage) -> Outcome {
+        Outcome {
+            exit,
+            message: message.into(),
+            usage,
+            exception: None,
+            files: Vec::new(),
+            unlisted_files: 0,
+            session_interruption: None,
+        }
+    }
 }
 
 /// What an execution consumed.
@@ -171,6 +199,10 @@ pub struct Usage {
     pub dropped_bytes: u64,
     /// Whether any output was dropped.
     pub truncated: bool,
+    /// Calls of other tools by its code, refused ones included.
+    pub child_executions: u64,
+    /// Highest size of the scratch directory in bytes.
+    pub scratch_bytes: u64,
 }
 
 /// What is being run.
@@ -213,6 +245,12 @@ pub struct Origin {
     pub limits: Limits,
     /// When it was accepted.
     pub created: Timestamp,
+    /// The session it runs in.
+    pub session: Option<SessionId>,
+    /// The execution whose code called this tool.
+    pub parent: Option<ExecutionId>,
+    /// The session, container, pool or snapshot it runs in, in words; empty for a fresh isolate.
+    pub target: Arc<str>,
 }
 
 /// An execution as it stands at one moment.
@@ -230,6 +268,8 @@ pub struct Execution {
     pub last_sequence: u64,
     /// Bytes of standard input accepted.
     pub stdin_offset: u64,
+    /// Which turn of its session it is, from 1; 0 outside sessions and before it begins to run.
+    pub session_turn: u64,
     /// How it ended.
     pub outcome: Option<Arc<Outcome>>,
 }

@@ -2,6 +2,7 @@
 //! container links write to an [`OutputSink`] and read from an [`InputSource`] without knowing journals.
 
 use super::event::{LogLevel, OutputStream, Progress};
+use super::output::{ChildEvent, FileChunk, RichOutput};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -15,6 +16,12 @@ pub trait OutputSink: Send + Sync + 'static {
     fn log(&self, level: LogLevel, message: String);
     /// The guest told its progress.
     fn progress(&self, progress: Progress);
+    /// The guest produced something to look at.
+    fn rich(&self, _output: RichOutput) {}
+    /// The guest's code called another tool, or such a call ended.
+    fn child(&self, _event: ChildEvent) {}
+    /// A piece of a file that the run left; after everything else it said.
+    fn file(&self, _chunk: FileChunk) {}
     /// Ready when more output makes nobody who keeps up lose any; otherwise wakes the task when that
     /// changes. Who writes waits a moment at most, then calls [`OutputSink::go_on`] and writes all the same.
     fn poll_room(&self, _cx: &mut Context<'_>) -> Poll<()> {
@@ -50,6 +57,23 @@ pub struct Meter {
     peak_memory: AtomicU64,
     fuel: AtomicU64,
     host_calls: AtomicU64,
+    child_executions: AtomicU64,
+    scratch: AtomicU64,
+}
+
+/// The figures of a [`Meter`] at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Consumed {
+    /// Highest memory in bytes.
+    pub peak_memory_bytes: u64,
+    /// Fuel; 0 when not metered.
+    pub fuel: u64,
+    /// Host calls, refused ones included.
+    pub host_calls: u64,
+    /// Calls of other tools, refused ones included.
+    pub child_executions: u64,
+    /// Highest size of the scratch directory in bytes.
+    pub scratch_bytes: u64,
 }
 
 impl Meter {
@@ -68,9 +92,25 @@ impl Meter {
         self.host_calls.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Highest memory, fuel, host calls.
-    pub fn read(&self) -> (u64, u64, u64) {
+    /// Counts one call of another tool and says how many there were before it.
+    pub fn child_execution(&self) -> u64 {
+        self.child_executions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Notes a size of the scratch directory; the highest one counts.
+    pub fn scratch(&self, bytes: u64) {
+        self.scratch.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// The figures so far.
+    pub fn read(&self) -> Consumed {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        (get(&self.peak_memory), get(&self.fuel), get(&self.host_calls))
+        Consumed {
+            peak_memory_bytes: get(&self.peak_memory),
+            fuel: get(&self.fuel),
+            host_calls: get(&self.host_calls),
+            child_executions: get(&self.child_executions),
+            scratch_bytes: get(&self.scratch),
+        }
     }
 }

@@ -20,6 +20,13 @@ pub struct Limits {
     pub host_calls: u64,
     /// Deterministic budget in fuel; `None` is not metered.
     pub fuel: Option<u64>,
+    /// Files in the scratch directory, in bytes; also what the contents of the files it leaves can take in
+    /// its journal.
+    pub scratch_bytes: u64,
+    /// Calls of other tools by the run's code, calls by those included.
+    pub child_executions: u64,
+    /// How deep such calls may nest: 1 lets the code call tools, which then cannot call any.
+    pub child_depth: u32,
 }
 
 /// Limits somebody asks for; `None` leaves the decision to whoever comes next.
@@ -39,6 +46,12 @@ pub struct LimitsRequest {
     pub host_calls: Option<u64>,
     /// See [`Limits::fuel`].
     pub fuel: Option<u64>,
+    /// See [`Limits::scratch_bytes`].
+    pub scratch_bytes: Option<u64>,
+    /// See [`Limits::child_executions`].
+    pub child_executions: Option<u64>,
+    /// See [`Limits::child_depth`].
+    pub child_depth: Option<u32>,
 }
 
 /// The server's say: what applies when nobody asks, and what nobody can exceed.
@@ -69,6 +82,14 @@ impl LimitsPolicy {
                 (Some(asked), Some(cap)) => Some(asked.min(cap)),
                 (asked, cap) => asked.or(cap),
             },
+            scratch_bytes: pick(call.scratch_bytes, manifest.scratch_bytes, d.scratch_bytes, c.scratch_bytes),
+            child_executions: pick(
+                call.child_executions,
+                manifest.child_executions,
+                d.child_executions,
+                c.child_executions,
+            ),
+            child_depth: call.child_depth.or(manifest.child_depth).unwrap_or(d.child_depth).min(c.child_depth),
         }
     }
 }
@@ -85,6 +106,9 @@ impl Default for LimitsPolicy {
                 output_bytes: 4 * MIB,
                 host_calls: 100,
                 fuel: None,
+                scratch_bytes: 64 * MIB,
+                child_executions: 100,
+                child_depth: 4,
             },
             caps: Limits {
                 wall_time: Duration::from_secs(3600),
@@ -94,6 +118,9 @@ impl Default for LimitsPolicy {
                 output_bytes: 64 * MIB,
                 host_calls: 100_000,
                 fuel: None,
+                scratch_bytes: 512 * MIB,
+                child_executions: 10_000,
+                child_depth: 16,
             },
         }
     }

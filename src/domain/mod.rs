@@ -5,7 +5,13 @@
 pub mod event;
 pub mod execution;
 pub mod id;
+pub mod input;
+pub mod interruption;
 pub mod io;
 pub mod limits;
 pub mod manifest;
+pub mod output;
+pub mod pattern;
+pub mod session;
+pub mod snapshot;
 pub mod time;

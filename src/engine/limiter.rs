@@ -87,6 +87,6 @@ mod tests {
         assert!(limiter.memory_growing(0, 50, None).unwrap());
         limiter.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
         assert!(limiter.memory_growing(200, 300, None).unwrap());
-        assert_eq!(meter.read().0, 300);
+        assert_eq!(meter.read().peak_memory_bytes, 300);
     }
 }

@@ -88,6 +88,8 @@ pub use outcome::Ended;
 pub use pagemap::Pagemap;
 pub use program::{ModuleKind, Program, Room};
 pub use state::Run;
+pub(crate) use streams::Output;
+pub(crate) use variant::fingerprint as code_fingerprint;
 
 use crate::domain::limits::{Limits, LimitsPolicy};
 use crate::domain::manifest::DirectoryGrant;
@@ -267,6 +269,26 @@ impl Engine {
     pub fn pools(&self) -> Vec<(String, u32)> {
         let pool = |variant: Variant| (variant.pool_name(), variant.slots(self.0.config.max_running));
         Variant::all().map(pool).collect()
+    }
+
+    /// Runs a guest of another kind on this engine's clock and threads, within its wall time: `None` when that
+    /// passed. Dropping the future ends it.
+    pub(crate) async fn host<T: Send + 'static>(
+        &self,
+        wall_time: Duration,
+        guest: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<Option<T>> {
+        let running = self.0.ticker.enter();
+        let whole = async move {
+            let _running = running;
+            deadline::within(wall_time, guest).await.transpose()
+        };
+        self.0.workers.run(whole, workers::Start::Here).await
+    }
+
+    /// Has the clock interrupt the guests of an engine of wasmtime that is not among this engine's own.
+    pub(crate) fn adopt(&self, engine: wasmtime::Engine) {
+        self.0.ticker.add(engine);
     }
 
     /// Whether a run could be given this directory; otherwise why not. For those who read manifests: a run

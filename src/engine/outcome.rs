@@ -31,12 +31,22 @@ impl Ended {
     }
 
     /// The wall-time limit passed.
-    pub(super) fn timed_out(limits: &Limits) -> Ended {
+    pub(crate) fn timed_out(limits: &Limits) -> Ended {
         let limit = humantime::format_duration(limits.wall_time);
         Ended {
             exit: Exit::TimedOut,
             message: format!("the tool ran longer than its limit of {limit} (limits.wall_time) and was ended"),
         }
+    }
+
+    /// The guest's program ended by itself.
+    pub(crate) fn plain(code: i32) -> Ended {
+        Ended::exited(code)
+    }
+
+    /// An interpreter ended with an error; `denied` is the memory it was refused, in bytes beyond its image.
+    pub(crate) fn of_interpreter(error: &wasmtime::Error, denied: Option<u64>, limits: &Limits) -> Ended {
+        Ended::failed(error, denied.map(Denied::Memory), limits)
     }
 
     /// The guest ended with an error.

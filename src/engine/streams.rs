@@ -31,7 +31,7 @@ pub(super) struct Input(pub Arc<dyn InputSource>);
 /// Standard output or standard error. The sink takes everything at once and keeps its own bounds; writing
 /// waits for [`PATIENCE`] at most.
 #[derive(Clone)]
-pub(super) struct Output(pub Arc<dyn OutputSink>, pub Stream);
+pub(crate) struct Output(pub Arc<dyn OutputSink>, pub Stream);
 
 impl IsTerminal for Input {
     fn is_terminal(&self) -> bool {

@@ -162,7 +162,7 @@ pub(super) fn server_config(config: &EngineConfig, variant: Variant, pagemap: bo
 
 /// A number for everything that decides whether compiled code fits: wasmtime's version, its settings, the
 /// processor's features.
-pub(super) fn fingerprint(engine: &wasmtime::Engine) -> [u8; 32] {
+pub(crate) fn fingerprint(engine: &wasmtime::Engine) -> [u8; 32] {
     // The standard library's hasher may change with the compiler; this one stays.
     struct Stable(Sha256);
     impl Hasher for Stable {

@@ -164,7 +164,9 @@ fn put_running(db: &rusqlite::Connection, live: &Live) -> rusqlite::Result<()> {
         return Ok(());
     }
     // If this transaction fails, the record comes with the end instead.
-    if !live.recorded().swap(true, Ordering::Relaxed) || flushed == 0 {
+    let turn = execution.session_turn;
+    let turn_is_new = live.recorded_turn().swap(turn, Ordering::Relaxed) != turn;
+    if !live.recorded().swap(true, Ordering::Relaxed) || flushed == 0 || turn_is_new {
         executions::put(db, &execution, live.fingerprint(), None)?;
     }
     if execution.last_sequence == flushed {

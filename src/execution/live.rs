@@ -4,9 +4,12 @@ use super::journal::{Journal, Standing, Totals};
 use super::stdin::Stdin;
 use crate::domain::event::{LogLevel, OutputStream, Progress};
 use crate::domain::execution::{Execution, Exit, Origin, Outcome, Usage};
+use crate::domain::interruption::Interruption;
 use crate::domain::io::{InputRead, InputSource, Meter, OutputSink};
+use crate::domain::output::{ChildEvent, ExceptionInfo, FileChunk, MAX_LISTED_FILES, OutputFile, RichOutput};
 use crate::domain::time::Timestamp;
 use bytes::Bytes;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -20,6 +23,10 @@ pub struct Live {
     journal: Journal,
     stdin: Stdin,
     meter: Arc<Meter>,
+    /// Which turn of its session it is; 0 until it is known.
+    session_turn: AtomicU64,
+    /// The turn that the store knows.
+    recorded_turn: AtomicU64,
     end: OnceLock<Ended>,
     end_wished: Notify,
     /// Whether the store knows of it.
@@ -30,23 +37,47 @@ pub struct Live {
     kept: AtomicBool,
 }
 
-/// How a guest came to its end: the reason, and a sentence for people.
+/// How a guest came to its end, and what it left.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ended {
     /// Why.
     pub exit: Exit,
     /// What happened and what to do; empty for a plain success.
     pub message: String,
+    /// The exception that ended the program.
+    pub exception: Option<ExceptionInfo>,
+    /// The files that it made or changed. Of those marked as kept, all pieces are in the journal.
+    pub files: Vec<OutputFile>,
+    /// Files beyond those in `files`.
+    pub unlisted_files: u64,
+    /// Where its session goes on, when the session's live state was lost with it.
+    pub session_interruption: Option<Interruption>,
+}
+
+impl Ended {
+    /// An end with nothing to tell but why.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Ended {
+        Ended {
+            exit,
+            message: message.into(),
+            exception: None,
+            files: Vec::new(),
+            unlisted_files: 0,
+            session_interruption: None,
+        }
+    }
 }
 
 impl Live {
     pub(super) fn new(origin: Origin, fingerprint: Option<[u8; 32]>, stdin: Stdin) -> Arc<Live> {
         Arc::new(Live {
-            journal: Journal::new(origin.limits.output_bytes),
+            journal: Journal::new(origin.limits.output_bytes, origin.limits.scratch_bytes),
             origin: Arc::new(origin),
             fingerprint,
             stdin,
             meter: Arc::default(),
+            session_turn: AtomicU64::new(0),
+            recorded_turn: AtomicU64::new(0),
             end: OnceLock::new(),
             end_wished: Notify::new(),
             recorded: AtomicBool::new(false),
@@ -63,13 +94,15 @@ impl Live {
             ended: execution.ended.zip(execution.outcome),
             last_sequence: execution.last_sequence,
         };
-        let stdin = Stdin::new(Bytes::new(), false);
+        let stdin = Stdin::over(execution.stdin_offset);
         Arc::new(Live {
             journal: Journal::frozen(events, standing),
             origin: execution.origin,
             fingerprint: None,
             stdin,
             meter: Arc::default(),
+            session_turn: AtomicU64::new(execution.session_turn),
+            recorded_turn: AtomicU64::new(execution.session_turn),
             end: OnceLock::new(),
             end_wished: Notify::new(),
             recorded: AtomicBool::new(true),
@@ -98,6 +131,16 @@ impl Live {
         &self.meter
     }
 
+    /// Notes which turn of its session it is; known when it begins to run.
+    pub fn set_session_turn(&self, turn: u64) {
+        self.session_turn.store(turn, Ordering::Release);
+    }
+
+    /// Which turn of its session it is, from 1; 0 when that is not known yet, and outside sessions.
+    pub fn session_turn(&self) -> u64 {
+        self.session_turn.load(Ordering::Acquire)
+    }
+
     /// How it stands now.
     pub fn execution(&self) -> Execution {
         self.execution_with(self.journal.standing())
@@ -112,6 +155,7 @@ impl Live {
             ended,
             last_sequence: standing.last_sequence,
             stdin_offset: self.stdin.offset(),
+            session_turn: self.session_turn(),
             outcome,
         }
     }
@@ -123,8 +167,13 @@ impl Live {
         }
     }
 
-    /// Waits until somebody asks it to end.
-    pub(super) async fn end_wished(&self) -> Ended {
+    /// The reason for which somebody asked it to end.
+    pub(super) fn end_reason(&self) -> Option<Ended> {
+        self.end.get().cloned()
+    }
+
+    /// Waits until somebody asks it to end. Only for a guest that is conducted; one that is driven is dropped.
+    pub async fn end_wished(&self) -> Ended {
         let mut wished = std::pin::pin!(self.end_wished.notified());
         loop {
             wished.as_mut().enable();
@@ -137,23 +186,52 @@ impl Live {
     }
 
     /// Fixes how it ended; readers see it after `journal().publish()`.
-    pub(super) fn close(&self, ended: Ended) -> bool {
+    pub(super) fn close(&self, mut ended: Ended) -> bool {
         self.stdin.close();
+        self.check_kept(&mut ended.files);
         self.journal.close(|totals, started, now| self.outcome(ended, totals, started, now))
     }
 
+    /// A file counts as kept only if its last piece is in the journal.
+    fn check_kept(&self, files: &mut [OutputFile]) {
+        if !files.iter().any(|file| file.kept) {
+            return;
+        }
+        let chunks = self.journal.file_chunks();
+        let whole: HashSet<&str> =
+            chunks.iter().filter(|chunk| chunk.file.is_some()).map(|chunk| chunk.path.as_str()).collect();
+        for file in files.iter_mut().filter(|file| file.kept && !whole.contains(file.path.as_str())) {
+            file.kept = false;
+            file.digest.clear();
+            file.problem = "its content found no room (limits.scratch_bytes)".into();
+        }
+    }
+
     fn outcome(&self, ended: Ended, totals: Totals, started: Option<Timestamp>, now: Timestamp) -> Outcome {
-        let (peak_memory_bytes, fuel, host_calls) = self.meter.read();
+        let consumed = self.meter.read();
         let created = self.origin.created;
+        let Ended { exit, message, mut exception, mut files, mut unlisted_files, session_interruption } = ended;
+        if let Some(exception) = &mut exception {
+            exception.bound();
+        }
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+        unlisted_files += files.len().saturating_sub(MAX_LISTED_FILES) as u64;
+        files.truncate(MAX_LISTED_FILES);
         Outcome {
-            exit: ended.exit,
-            message: ended.message,
+            exit,
+            message,
+            exception,
+            files,
+            unlisted_files,
+            session_interruption,
             usage: Usage {
                 queue_time: started.unwrap_or(now).since(created),
                 run_time: started.map_or(Duration::ZERO, |started| now.since(started)),
-                peak_memory_bytes,
-                fuel,
-                host_calls,
+                peak_memory_bytes: consumed.peak_memory_bytes,
+                fuel: consumed.fuel,
+                host_calls: consumed.host_calls,
+                child_executions: consumed.child_executions,
+                scratch_bytes: consumed.scratch_bytes,
                 stdout_bytes: totals.stdout_bytes,
                 stderr_bytes: totals.stderr_bytes,
                 dropped_bytes: totals.dropped_bytes,
@@ -173,6 +251,10 @@ impl Live {
 
     pub(super) fn recorded(&self) -> &AtomicBool {
         &self.recorded
+    }
+
+    pub(super) fn recorded_turn(&self) -> &AtomicU64 {
+        &self.recorded_turn
     }
 
     pub(super) fn flushed(&self) -> &AtomicU64 {
@@ -202,6 +284,22 @@ impl OutputSink for Live {
         self.journal.progress(progress);
     }
 
+    fn rich(&self, output: RichOutput) {
+        self.journal.rich(output);
+    }
+
+    fn child(&self, event: ChildEvent) {
+        self.journal.child(event);
+    }
+
+    fn file(&self, chunk: FileChunk) {
+        let (path, size) = (chunk.path.clone(), chunk.data.len());
+        if !self.journal.file(chunk) {
+            // Whoever reads a scratch directory out keeps to its limit, so this is a fault of ours.
+            tracing::error!(execution = %self.origin.id, %path, size, "a piece of a file found no room in the journal");
+        }
+    }
+
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.journal.poll_room(cx)
     }
@@ -218,5 +316,62 @@ impl InputSource for Live {
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.stdin.poll_ready(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::execution::Subject;
+    use crate::domain::id::ExecutionId;
+    use crate::domain::limits::{Limits, LimitsPolicy};
+
+    fn live(scratch_bytes: u64) -> Arc<Live> {
+        let origin = Origin {
+            id: ExecutionId::new(),
+            subject: Subject::Tool { name: "t".into(), version: "".into(), digest: "".into() },
+            principal: "p".into(),
+            request_id: None,
+            labels: Default::default(),
+            limits: Limits { scratch_bytes, ..LimitsPolicy::default().defaults },
+            created: Timestamp::now(),
+            session: None,
+            parent: None,
+            target: "".into(),
+        };
+        Live::new(origin, None, Stdin::new(Bytes::new(), Bytes::from_static(b"given"), false))
+    }
+
+    #[test]
+    fn a_result_has_what_the_guest_left_within_bounds() {
+        let live = live(4);
+        live.meter().scratch(9);
+        live.meter().child_execution();
+        live.set_session_turn(3);
+        let kept =
+            |path: &str| OutputFile { path: path.into(), kept: true, digest: "d".into(), ..OutputFile::default() };
+        for (path, data) in [("b", "1234"), ("a", "5")] {
+            let (path, file) = (path.to_owned(), Some(kept(path)));
+            live.file(FileChunk { path, offset: 0, data: data.into(), file });
+        }
+        let mut ended = Ended::new(Exit::Exited { code: 1 }, "");
+        ended.files = vec![kept("b"), kept("a")];
+        ended.files.extend((0..MAX_LISTED_FILES).map(|at| OutputFile { path: format!("z{at}"), ..Default::default() }));
+        ended.unlisted_files = 5;
+        ended.exception = Some(ExceptionInfo { message: "m".repeat(1 << 20), ..ExceptionInfo::default() });
+        assert!(live.close(ended));
+        live.journal().publish();
+        let execution = live.execution();
+        assert_eq!((execution.session_turn, execution.stdin_offset), (3, 5));
+        let outcome = execution.outcome.unwrap();
+        assert_eq!((outcome.files.len(), outcome.unlisted_files), (MAX_LISTED_FILES, 7));
+        assert_eq!((outcome.files[0].path.as_str(), outcome.files[0].kept), ("a", false), "it found no room");
+        assert_eq!((outcome.files[1].path.as_str(), outcome.files[1].kept), ("b", true));
+        assert_eq!((outcome.usage.scratch_bytes, outcome.usage.child_executions), (9, 1));
+        assert_eq!(outcome.exception.as_ref().unwrap().message.len(), ExceptionInfo::MAX_MESSAGE);
+        // As the store gives it back.
+        let again = Live::from_store(live.execution(), live.journal().export(1));
+        assert_eq!(format!("{:?}", again.execution()), format!("{:?}", live.execution()));
+        assert_eq!(again.journal().file_chunks(), live.journal().file_chunks());
     }
 }

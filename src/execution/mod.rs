@@ -25,14 +25,18 @@
 //!     labels: Default::default(),
 //!     limits: LimitsPolicy::default().defaults,
 //!     stdin: Default::default(),
+//!     stdin_given: Default::default(),
 //!     stdin_open: false,
+//!     session: None,
+//!     parent: None,
+//!     target: "".into(),
 //!     lane: Lane::new("tool \"greet\"", 8),
 //! };
 //! let Begun::New(run) = registry.begin(start).await? else { unreachable!("no request id, so it is new") };
 //! let live = run
 //!     .drive(|live| async move {
 //!         live.write(OutputStream::Stdout, "hello".into());
-//!         Ended { exit: Exit::Exited { code: 0 }, message: String::new() }
+//!         Ended::new(Exit::Exited { code: 0 }, "")
 //!     })
 //!     .await?;
 //! assert_eq!(live.journal().collect(OutputStream::Stdout).0, "hello");
@@ -48,6 +52,6 @@ mod recent;
 mod registry;
 pub mod stdin;
 
-pub use admission::Lane;
+pub use admission::{Lane, Slot};
 pub use live::{Ended, Live};
-pub use registry::{Begun, NoObserver, Registry, RegistryConfig, RegistryObserver, Run, Start};
+pub use registry::{Begun, NoObserver, Registry, RegistryConfig, RegistryObserver, Run, Start, Turnstile};

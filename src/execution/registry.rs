@@ -1,12 +1,12 @@
 //! All executions: how they begin, run, end, and are found again.
 
-use super::admission::{Admission, Lane, Place};
+use super::admission::{Admission, Lane, Place, Slot};
 use super::keeper::{self, Keeper};
 use super::live::{Ended, Live};
 use super::recent::Recent;
 use super::stdin::Stdin;
 use crate::domain::execution::{Execution, Exit, Origin, Subject};
-use crate::domain::id::{ExecutionId, RequestId};
+use crate::domain::id::{ExecutionId, RequestId, SessionId};
 use crate::domain::limits::Limits;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -77,10 +77,18 @@ pub struct Start {
     pub labels: BTreeMap<String, String>,
     /// The limits in force.
     pub limits: Limits,
-    /// What standard input begins with.
+    /// What standard input begins with, and what callers' offsets do not count: a tool's parameters.
     pub stdin: Bytes,
+    /// What callers gave for standard input with the call: it follows, and counts.
+    pub stdin_given: Bytes,
     /// Whether standard input stays open after that.
     pub stdin_open: bool,
+    /// The session it runs in.
+    pub session: Option<SessionId>,
+    /// The execution whose code called this tool.
+    pub parent: Option<ExecutionId>,
+    /// The session, container, pool or snapshot it runs in, in words; empty for a fresh isolate.
+    pub target: Arc<str>,
     /// The slots it takes besides the server's.
     pub lane: Lane,
 }
@@ -137,6 +145,37 @@ impl Registry {
     /// Admits an execution, or finds the one that the same request id started. With a request id, the
     /// intent is on disk when this answers.
     pub async fn begin(&self, start: Start) -> Result<Begun> {
+        self.begin_with(start, |shared, lane| {
+            shared.admission.enter(lane).map(Some).inspect_err(|_| shared.observer.rejected())
+        })
+        .await
+    }
+
+    /// As [`Registry::begin`], for an execution that waits for something else before it needs a slot: it is to be
+    /// conducted, not driven.
+    pub async fn begin_later(&self, start: Start) -> Result<Begun> {
+        self.begin_with(start, |_, _| Ok(None)).await
+    }
+
+    /// The execution that an earlier call with this request id started, if there is one.
+    pub async fn earlier(
+        &self,
+        principal: &Arc<str>,
+        request_id: RequestId,
+        fingerprint: &[u8; 32],
+    ) -> Result<Option<Arc<Live>>> {
+        let Some(known) = self.known(principal, request_id).await? else { return Ok(None) };
+        match self.existing(request_id, fingerprint, known).await? {
+            Begun::Existing(live) => Ok(Some(live)),
+            Begun::New(_) => Ok(None),
+        }
+    }
+
+    async fn begin_with(
+        &self,
+        start: Start,
+        enter: impl FnOnce(&Shared, &Lane) -> Result<Option<Place>>,
+    ) -> Result<Begun> {
         let shared = &self.shared;
         if let Some((request_id, fingerprint)) = &start.request
             && let Some(known) = self.known(&start.principal, *request_id).await?
@@ -146,7 +185,8 @@ impl Registry {
         if shared.closing.load(Ordering::Acquire) {
             return Err(Error::ShuttingDown);
         }
-        let place = shared.admission.enter(&start.lane).inspect_err(|_| shared.observer.rejected())?;
+        let place = enter(shared, &start.lane)?;
+        let later = place.is_none().then(|| Box::new(start.lane));
         let (request_id, fingerprint) = start.request.unzip();
         let origin = Origin {
             id: ExecutionId::new(),
@@ -156,12 +196,16 @@ impl Registry {
             labels: start.labels,
             limits: start.limits,
             created: Timestamp::now(),
+            session: start.session,
+            parent: start.parent,
+            target: start.target,
         };
-        let live = Live::new(origin, fingerprint, Stdin::new(start.stdin, start.stdin_open));
+        let stdin = Stdin::new(start.stdin, start.stdin_given, start.stdin_open);
+        let live = Live::new(origin, fingerprint, stdin);
         let id = live.origin().id;
         shared.running.insert(id, live.clone());
         shared.keeper.wake();
-        let run = Run { live, place: Some(place), shared: shared.clone(), over: false };
+        let run = Run { live, place, later, shared: shared.clone(), over: false };
         if let Some((request_id, fingerprint)) = request_id.zip(fingerprint) {
             match run.commit_intent(request_id).await {
                 Ok(None) => {}
@@ -243,10 +287,10 @@ impl Registry {
             let rest: Vec<Arc<Live>> = self.shared.running.iter().map(|entry| entry.value().clone()).collect();
             tracing::warn!(executions = rest.len(), "the grace period is over; ending what still runs");
             for live in rest {
-                live.end(Ended {
-                    exit: Exit::ServerShutdown,
-                    message: "the server shut down and its grace period passed; run it again on a live server".into(),
-                });
+                live.end(Ended::new(
+                    Exit::ServerShutdown,
+                    "the server shut down and its grace period passed; run it again on a live server",
+                ));
             }
             // Runs end as soon as their future is polled; this bounds one that never is.
             let _ = tokio::time::timeout(Duration::from_secs(2), self.shared.idle()).await;
@@ -313,6 +357,8 @@ impl Shared {
 pub struct Run {
     live: Arc<Live>,
     place: Option<Place>,
+    /// Where it gets its slot later, if it has no place yet.
+    later: Option<Box<Lane>>,
     shared: Arc<Shared>,
     over: bool,
 }
@@ -330,6 +376,21 @@ impl Run {
         F: Future<Output = Ended>,
     {
         let ended = self.supervise(guest).await;
+        self.finish(ended).await
+    }
+
+    /// As [`Run::drive`], for an execution that was begun with [`Registry::begin_later`]: the guest itself waits
+    /// for its slot when it needs one, says when it starts, and heeds [`Live::end_wished`].
+    pub async fn conduct<F>(mut self, guest: impl FnOnce(Arc<Live>, Turnstile) -> F) -> Result<Arc<Live>>
+    where
+        F: Future<Output = Ended>,
+    {
+        let turnstile = Turnstile { shared: self.shared.clone(), lane: self.later.take() };
+        let ended = guest(self.live.clone(), turnstile).await;
+        self.finish(ended).await
+    }
+
+    async fn finish(mut self, ended: Ended) -> Result<Arc<Live>> {
         self.live.close(ended);
         self.over = true;
         let (shared, live) = (self.shared.clone(), self.live.clone());
@@ -357,10 +418,10 @@ impl Run {
                 ended = live.end_wished() => return ended,
                 slot = seat.slot() => match slot {
                     Ok(slot) => slot,
-                    Err(error) => return Ended { exit: Exit::ServerShutdown, message: error.to_string() },
+                    Err(error) => return Ended::new(Exit::ServerShutdown, error.to_string()),
                 },
             },
-            None => return Ended { exit: Exit::Internal, message: "it had no place to run".into() },
+            None => return Ended::new(Exit::Internal, "it had no place to run"),
         };
         live.journal().start(0);
         tokio::select! {
@@ -394,16 +455,30 @@ impl Run {
     }
 }
 
+/// Lets a conducted execution through to a slot.
+pub struct Turnstile {
+    shared: Arc<Shared>,
+    lane: Option<Box<Lane>>,
+}
+
+impl Turnstile {
+    /// Waits for a slot, first come, first served; an error when the server shuts down.
+    pub async fn slot(&self) -> Result<Slot> {
+        let lane = self.lane.as_deref();
+        let lane = lane.ok_or_else(|| Error::Internal("an execution with a place of its own was conducted".into()))?;
+        self.shared.admission.wait(lane).await
+    }
+}
+
 impl Drop for Run {
     fn drop(&mut self) {
         if self.over {
             return;
         }
         let live = self.live.clone();
-        live.close(Ended {
-            exit: Exit::Cancelled,
-            message: "the call that ran it ended early, and so did the run".into(),
-        });
+        // A guest that was conducted may have left word of what its sudden end did.
+        let early = || Ended::new(Exit::Cancelled, "the call that ran it ended early, and so did the run");
+        live.close(live.end_reason().unwrap_or_else(early));
         let shared = self.shared.clone();
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) if live.is_durable() => {

@@ -18,7 +18,7 @@ pub struct Stdin {
 
 struct Inner {
     pieces: VecDeque<Bytes>,
-    /// Bytes from callers that wait; the initial input does not count.
+    /// Bytes from callers that wait; what came with the call does not count.
     waiting: usize,
     accepted: u64,
     eof: bool,
@@ -26,13 +26,17 @@ struct Inner {
 }
 
 impl Stdin {
-    /// Input that begins with `initial` and is open for more if `open`.
-    pub fn new(initial: Bytes, open: bool) -> Self {
-        let mut pieces = VecDeque::new();
-        if !initial.is_empty() {
-            pieces.push_back(initial);
-        }
-        Stdin { inner: Mutex::new(Inner { pieces, waiting: 0, accepted: 0, eof: !open, reader: None }) }
+    /// Input that begins with `initial`, which counts for no offset, goes on with `given`, which counts like
+    /// what is written later, and is open for more if `open`.
+    pub fn new(initial: Bytes, given: Bytes, open: bool) -> Self {
+        let accepted = given.len() as u64;
+        let pieces = [initial, given].into_iter().filter(|piece| !piece.is_empty()).collect();
+        Stdin { inner: Mutex::new(Inner { pieces, waiting: 0, accepted, eof: !open, reader: None }) }
+    }
+
+    /// Input that is over, with so many bytes accepted.
+    pub(super) fn over(accepted: u64) -> Self {
+        Stdin { inner: Mutex::new(Inner { pieces: VecDeque::new(), waiting: 0, accepted, eof: true, reader: None }) }
     }
 
     /// Appends `data`, whose first byte has this offset, and closes the input if `eof`. What was accepted
@@ -113,7 +117,7 @@ mod tests {
 
     #[test]
     fn repeated_and_overlapping_writes_deliver_each_byte_once() {
-        let (stdin, id) = (Stdin::new(Bytes::from_static(b"{}\n"), true), ExecutionId::new());
+        let (stdin, id) = (Stdin::new(Bytes::from_static(b"{}\n"), Bytes::new(), true), ExecutionId::new());
         assert_eq!(stdin.write(id, 0, Bytes::from_static(b"abc"), false).unwrap(), 3);
         assert_eq!(stdin.write(id, 0, Bytes::from_static(b"abc"), false).unwrap(), 3);
         assert_eq!(stdin.write(id, 1, Bytes::from_static(b"bcde"), true).unwrap(), 5);
@@ -123,8 +127,17 @@ mod tests {
     }
 
     #[test]
+    fn what_came_with_the_call_counts_for_offsets_and_the_parameters_do_not() {
+        let id = ExecutionId::new();
+        let stdin = Stdin::new(Bytes::from_static(b"{}\n"), Bytes::from_static(b"abc"), true);
+        assert_eq!(stdin.offset(), 3);
+        assert_eq!(stdin.write(id, 1, Bytes::from_static(b"bcd"), true).unwrap(), 4);
+        assert_eq!(read_all(&stdin), b"{}\nabcd");
+    }
+
+    #[test]
     fn a_gap_names_the_offset_to_resume_from() {
-        let (stdin, id) = (Stdin::new(Bytes::new(), true), ExecutionId::new());
+        let (stdin, id) = (Stdin::new(Bytes::new(), Bytes::new(), true), ExecutionId::new());
         stdin.write(id, 0, Bytes::from_static(b"ab"), false).unwrap();
         assert!(matches!(
             stdin.write(id, 5, Bytes::from_static(b"x"), false),
@@ -134,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_closed_input_takes_repetitions_only() {
-        let (stdin, id) = (Stdin::new(Bytes::new(), true), ExecutionId::new());
+        let (stdin, id) = (Stdin::new(Bytes::new(), Bytes::new(), true), ExecutionId::new());
         stdin.write(id, 0, Bytes::from_static(b"ab"), true).unwrap();
         assert_eq!(stdin.write(id, 0, Bytes::from_static(b"ab"), true).unwrap(), 2);
         assert!(matches!(stdin.write(id, 2, Bytes::from_static(b"c"), false), Err(Error::StdinClosed { .. })));
@@ -142,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_does_not_read_fills_the_buffer() {
-        let (stdin, id) = (Stdin::new(Bytes::new(), true), ExecutionId::new());
+        let (stdin, id) = (Stdin::new(Bytes::new(), Bytes::new(), true), ExecutionId::new());
         let piece = Bytes::from(vec![0; CAPACITY]);
         let at = stdin.write(id, 0, piece, false).unwrap();
         assert!(matches!(stdin.write(id, at, Bytes::from_static(b"x"), false), Err(Error::StdinFull { .. })));

@@ -125,7 +125,7 @@ impl Executions {
             "" => "it was cancelled".to_owned(),
             reason => format!("it was cancelled: {reason}"),
         };
-        live.end(Ended { exit: Exit::Cancelled, message });
+        live.end(Ended::new(Exit::Cancelled, message));
         live.journal().ended().await;
         Ok(v1::CancelExecutionResponse { execution: Some(to::execution(&live.execution())) })
     }

@@ -1,8 +1,10 @@
 //! The form of events in the database: one version byte, then the events in postcard's format.
 
+use super::version1::OldEvent;
 use crate::domain::event::{Event, EventKind};
+use serde::de::DeserializeOwned;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Larger sequences and offsets are damage: the store counts in 64 bits with a sign, and readers add to them.
 const MAX_COUNT: u64 = 1 << 62;
@@ -25,20 +27,25 @@ pub fn decode(bytes: &[u8]) -> rusqlite::Result<Vec<Event>> {
             format!("damaged journal: {why}").into(),
         )
     };
-    match bytes.split_first() {
-        Some((&VERSION, bytes)) => {
-            let (events, rest): (Vec<Event>, &[u8]) =
-                postcard::take_from_bytes(bytes).map_err(|error| damaged(error.to_string()))?;
-            if !rest.is_empty() {
-                return Err(damaged(format!("{} bytes follow its last event", rest.len())));
-            }
-            match events.iter().try_fold(0, follow) {
-                Ok(_) => Ok(events),
-                Err(problem) => Err(damaged(problem)),
-            }
-        }
-        Some((version, _)) => Err(damaged(format!("unknown version {version}"))),
-        None => Err(damaged("it is empty".into())),
+    let events = match bytes.split_first() {
+        Some((&VERSION, bytes)) => all::<Event>(bytes),
+        Some((1, bytes)) => all::<OldEvent>(bytes).map(|old| old.into_iter().map(Event::from).collect()),
+        Some((version, _)) => Err(format!("unknown version {version}")),
+        None => Err("it is empty".into()),
+    };
+    let events: Vec<Event> = events.map_err(damaged)?;
+    match events.iter().try_fold(0, follow) {
+        Ok(_) => Ok(events),
+        Err(problem) => Err(damaged(problem)),
+    }
+}
+
+/// All that the bytes hold, and nothing but that.
+fn all<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, String> {
+    let (events, rest) = postcard::take_from_bytes::<Vec<T>>(bytes).map_err(|error| error.to_string())?;
+    match rest.len() {
+        0 => Ok(events),
+        more => Err(format!("{more} bytes follow its last event")),
     }
 }
 
@@ -49,6 +56,9 @@ fn follow(last: u64, event: &Event) -> Result<u64, String> {
     }
     match &event.kind {
         EventKind::Output { offset, .. } if *offset > MAX_COUNT => Err(format!("output at offset {offset}")),
+        EventKind::FileChunk(chunk) if chunk.offset > MAX_COUNT => {
+            Err(format!("a piece of a file at offset {}", chunk.offset))
+        }
         _ => Ok(event.sequence),
     }
 }
@@ -58,12 +68,52 @@ mod tests {
     use super::*;
     use crate::domain::event::{EventKind, LogLevel, OutputStream, Truncated};
     use crate::domain::execution::{Exit, Outcome, Usage};
+    use crate::domain::id::ExecutionId;
+    use crate::domain::interruption::{Interruption, InterruptionReason};
+    use crate::domain::output::{
+        ChildEvent, Content, ExceptionInfo, FileChunk, OutputFile, Representation, RichOutput, RichOutputKind,
+    };
     use crate::domain::time::Timestamp;
+    use std::sync::Arc;
 
     #[test]
     fn events_come_back_as_they_were() {
-        let outcome = Outcome { exit: Exit::Exited { code: 3 }, message: "no".into(), usage: Usage::default() };
+        let outcome = Outcome {
+            exception: Some(ExceptionInfo { type_name: "E".into(), ..ExceptionInfo::default() }),
+            files: vec![OutputFile { path: "a".into(), ..OutputFile::default() }],
+            unlisted_files: 3,
+            session_interruption: Some(Interruption {
+                reason: InterruptionReason::Trapped,
+                time: Timestamp(9),
+                execution: None,
+                last_turn: 4,
+                resumed_turn: 2,
+            }),
+            ..Outcome::new(Exit::Exited { code: 3 }, "no", Usage::default())
+        };
         let kinds = [
+            EventKind::RichOutput(Arc::new(RichOutput {
+                kind: RichOutputKind::Value,
+                representations: vec![Representation {
+                    mime_type: "image/png".into(),
+                    content: Some(Content::Data(bytes::Bytes::from_static(b"\x89PNG"))),
+                    size_bytes: 4,
+                }],
+                display_id: String::new(),
+                metadata: "{}".into(),
+            })),
+            EventKind::Child(Arc::new(ChildEvent {
+                execution: Some(ExecutionId::new()),
+                tool: "t".into(),
+                state: Some(outcome.exit.state()),
+                message: String::new(),
+            })),
+            EventKind::FileChunk(Arc::new(FileChunk {
+                path: "a".into(),
+                offset: 0,
+                data: bytes::Bytes::from_static(b"x"),
+                file: Some(OutputFile { path: "a".into(), kept: true, ..OutputFile::default() }),
+            })),
             EventKind::Started { pid: 0 },
             EventKind::Output { stream: OutputStream::Stderr, offset: 7, data: bytes::Bytes::from_static(b"\xff\x00") },
             EventKind::Log { level: LogLevel::Warn, message: "hm".into() },

@@ -11,7 +11,7 @@ const APPLICATION_ID: i32 = 0x4373_4d74;
 pub const SCHEMA_VERSION: usize = MIGRATIONS.len();
 
 /// Each entry takes the database one version further; entries never change once released.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     "
 CREATE TABLE executions (
     id          BLOB PRIMARY KEY NOT NULL,  -- 16 bytes, sorts by creation
@@ -83,6 +83,29 @@ DROP TRIGGER executions_removed;
 ALTER TABLE executions ADD COLUMN crc INTEGER;
 ALTER TABLE executions ADD COLUMN journal_crc INTEGER;
 ALTER TABLE journal_chunks ADD COLUMN crc INTEGER;
+",
+    "
+-- The session of a run, and the run whose code started it: to list by. What counts is in the detail.
+ALTER TABLE executions ADD COLUMN session BLOB;
+ALTER TABLE executions ADD COLUMN parent BLOB;
+CREATE INDEX executions_session ON executions (session, id) WHERE session IS NOT NULL;
+CREATE INDEX executions_parent ON executions (parent, id) WHERE parent IS NOT NULL;
+",
+    "
+CREATE TABLE sessions (
+    id     BLOB PRIMARY KEY NOT NULL,  -- 16 bytes, sorts by creation
+    closed INTEGER,                    -- when; NULL while it is open
+    record BLOB NOT NULL,
+    crc    INTEGER NOT NULL            -- of the record
+) WITHOUT ROWID;
+
+CREATE TABLE snapshots (
+    id     BLOB PRIMARY KEY NOT NULL,
+    name   TEXT NOT NULL UNIQUE,
+    record BLOB NOT NULL,
+    crc    INTEGER NOT NULL,
+    used   INTEGER                     -- when something last started from it
+) WITHOUT ROWID;
 ",
 ];
 

@@ -5,7 +5,7 @@
 
 use super::directory::{Content, Directory, Files};
 use super::schema::Schema;
-use super::{Tool, check_name, manifest};
+use super::{Runner, Tool, builtin, check_name, manifest};
 use crate::domain::id::RequestId;
 use crate::domain::limits::{LimitsPolicy, LimitsRequest};
 use crate::domain::manifest::Manifest;
@@ -13,6 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::engine::Engine;
 use crate::error::{Error, Result, Violation};
 use crate::execution::Lane;
+use crate::interpreter::Interpreters;
 use crate::store::Store;
 use crate::store::requests::{self, Mutation, Noted};
 use arc_swap::ArcSwap;
@@ -45,6 +46,7 @@ pub struct Catalog {
     table: ArcSwap<Table>,
     directory: Directory,
     engine: Engine,
+    interpreters: Interpreters,
     store: Arc<Store>,
     observer: Arc<dyn CatalogObserver>,
     max_running_per_tool: u32,
@@ -121,11 +123,19 @@ impl Catalog {
     pub async fn open(
         config: CatalogConfig,
         engine: Engine,
+        interpreters: Interpreters,
         store: Arc<Store>,
         observer: Arc<dyn CatalogObserver>,
     ) -> Result<Arc<Catalog>> {
+        let built_in = builtin::tools(&interpreters, config.max_running_per_tool)?;
+        let entry = |tool: Tool| {
+            let entry =
+                Entry { name: tool.name.clone(), serving: Some(tool.into()), problem: None, files: Files::default() };
+            (entry.name.clone(), Arc::new(entry))
+        };
         let catalog = Arc::new(Catalog {
-            table: ArcSwap::default(),
+            table: ArcSwap::from_pointee(built_in.into_iter().map(entry).collect()),
+            interpreters,
             directory: Directory::open(config.directory, config.max_module_bytes)?,
             engine,
             store,
@@ -141,7 +151,10 @@ impl Catalog {
     /// The tool that serves under a name.
     pub fn tool(&self, name: &str) -> Result<Arc<Tool>> {
         let table = self.table.load();
-        let entry = table.get(name).ok_or_else(|| Error::ToolNotFound { name: name.into() })?;
+        let entry = table.get(name).ok_or_else(|| match self.interpreters.get(name) {
+            Some(interpreter) => interpreter.missing(),
+            None => Error::ToolNotFound { name: name.into() },
+        })?;
         entry
             .serving
             .clone()
@@ -174,7 +187,9 @@ impl Catalog {
         let mut after: Table = (*before).clone();
         let mut changes = Reloaded::default();
 
-        for name in before.keys().filter(|name| wanted(name) && !found.contains_key(&***name)) {
+        for name in
+            before.keys().filter(|name| wanted(name) && !found.contains_key(&***name) && !self.is_built_in(name))
+        {
             after.remove(name);
             changes.removed.push(name.to_string());
         }
@@ -215,6 +230,18 @@ impl Catalog {
         Ok(changes)
     }
 
+    /// Whether the name is that of an interpreter, installed or not.
+    fn is_built_in(&self, name: &str) -> bool {
+        self.interpreters.get(name).is_some()
+    }
+
+    fn refuse_built_in(&self, field: &str, name: &str) -> Result<()> {
+        match self.is_built_in(name) {
+            true => Err(Error::invalid(field, format!("{name:?} is a built-in tool; choose another name"))),
+            false => Ok(()),
+        }
+    }
+
     /// Loads one tool's files; on failure the old version keeps serving.
     async fn load(self: Arc<Self>, name: String, files: Files, old: Option<Arc<Entry>>) -> Entry {
         let read = {
@@ -223,6 +250,10 @@ impl Catalog {
         };
         let serving = old.and_then(|entry| entry.serving.clone());
         let made = match read {
+            Ok(_) if self.is_built_in(&name) => Err(Error::ToolBroken {
+                name: name.clone(),
+                problem: "a built-in tool has this name, and keeps serving; rename the file".into(),
+            }),
             Ok(content) => self.make(&name, content, serving.as_deref()).await,
             Err(error) => Err(error),
         };
@@ -248,7 +279,7 @@ impl Catalog {
         // The digest tells whether the module is the one that serves: then nothing is loaded twice.
         let digest = hex::encode(Sha256::digest(&module));
         let program = match old {
-            Some(old) if **old.program.digest() == *digest => old.program.clone(),
+            Some(Tool { runner: Runner::Module(program), .. }) if **program.digest() == *digest => program.clone(),
             _ => self.engine.load(name, module).await?,
         };
         // Metering and unusual stacks need code of their own: made now rather than while a caller waits.
@@ -265,7 +296,7 @@ impl Catalog {
             environment: Arc::new(manifest.environment.clone()),
             directories: manifest.directories.clone().into(),
             manifest: Arc::new(manifest),
-            program,
+            runner: Runner::Module(program),
             input,
             output,
             lane,
@@ -276,6 +307,7 @@ impl Catalog {
     /// Adds or replaces a tool. Nothing is written before the new version has been made.
     pub async fn register(self: &Arc<Self>, upload: Upload) -> Result<Arc<Entry>> {
         check_name("name", &upload.name)?;
+        self.refuse_built_in("name", &upload.name)?;
         if let Some(manifest) = &upload.manifest {
             manifest::check(&upload.name, manifest)?;
         }
@@ -291,6 +323,7 @@ impl Catalog {
     /// Removes a tool. Runs in progress finish.
     pub async fn delete(self: &Arc<Self>, name: &str, request: Option<(Arc<str>, RequestId)>) -> Result<()> {
         check_name("name", name)?;
+        self.refuse_built_in("name", name)?;
         let _change = self.changing.lock().await;
         let Some((principal, request_id)) = request else { return self.remove(name).await };
         let fingerprint = Sha256::digest(name.as_bytes()).into();

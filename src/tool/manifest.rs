@@ -74,6 +74,9 @@ pub fn parse(tool: &str, format: Format, text: &[u8]) -> Result<Manifest> {
             output_bytes: limits.output.map(|size| size.0),
             host_calls: limits.host_calls,
             fuel: limits.fuel,
+            scratch_bytes: limits.scratch.map(|size| size.0),
+            child_executions: limits.child_executions,
+            child_depth: limits.child_depth,
         },
         max_concurrent: file.max_concurrent,
         network_allow: network.allow,
@@ -116,6 +119,9 @@ pub fn to_json(tool: &str, manifest: &Manifest) -> Result<Vec<u8>> {
             output: manifest.limits.output_bytes.map(ByteSize),
             host_calls: manifest.limits.host_calls,
             fuel: manifest.limits.fuel,
+            scratch: manifest.limits.scratch_bytes.map(ByteSize),
+            child_executions: manifest.limits.child_executions,
+            child_depth: manifest.limits.child_depth,
         }),
         network: Keyed(NetworkKeys { allow: manifest.network_allow.clone() }),
         directories: manifest
@@ -268,6 +274,9 @@ credentials = ["github"]
 wall_time = "2s"
 memory = "64MiB"
 fuel = 1000
+scratch = "1MiB"
+child_executions = 0
+child_depth = 2
 
 [network]
 allow = ["api.example.com", "*.example.org:443"]
@@ -281,6 +290,9 @@ type = "object"
         let manifest = parse("echo", Format::Toml, TOML.as_bytes()).unwrap();
         assert_eq!(manifest.limits.memory_bytes, Some(64 << 20));
         assert_eq!(manifest.limits.wall_time, Some(Duration::from_secs(2)));
+        let limits = &manifest.limits;
+        let children = (limits.scratch_bytes, limits.child_executions, limits.child_depth);
+        assert_eq!(children, (Some(1 << 20), Some(0), Some(2)));
         assert_eq!(manifest.input_schema, Some(serde_json::json!({"type": "object"})));
         let json = to_json("echo", &manifest).unwrap();
         assert_eq!(parse("echo", Format::Json, &json).unwrap(), manifest);

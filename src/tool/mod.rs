@@ -1,16 +1,22 @@
 //! Tools: manifests, schemas, the catalog that loads and serves them, and the call that runs one.
 
+mod builtin;
 mod call;
 mod catalog;
+mod children;
 mod directory;
+mod fingerprint;
 mod forms;
+mod kernels;
 pub mod manifest;
 mod schema;
 mod watch;
 
-pub use call::{Call, Called, Parameters, ToolService};
+pub use call::{Call, Called, Interpreting, Parameters, Target, ToolService, Work, check_labels};
 pub use catalog::{Catalog, CatalogConfig, CatalogObserver, Entry, Reloaded, Upload};
+pub use children::Link;
 pub use forms::{Form, render};
+pub use kernels::{BuiltInSnapshots, InterpreterKernels};
 pub use schema::{Problem, Schema};
 pub use watch::watch;
 
@@ -19,18 +25,27 @@ use crate::domain::time::Timestamp;
 use crate::engine::Program;
 use crate::error::{Error, Result, Violation};
 use crate::execution::Lane;
+use crate::interpreter::Interpreter;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Characters of a tool's name at most.
 pub const MAX_NAME: usize = 64;
 
+/// What runs a tool.
+pub enum Runner {
+    /// A module or component of the tools directory.
+    Module(Program),
+    /// A built-in interpreter, whose parameters are code.
+    Interpreter(Arc<Interpreter>),
+}
+
 /// A tool that can run: one version, immutable. A reload makes a new one; runs keep the old one.
 pub struct Tool {
     name: Arc<str>,
     version: Arc<str>,
     manifest: Arc<Manifest>,
-    program: Program,
+    runner: Runner,
     input: Option<Schema>,
     output: Option<Schema>,
     lane: Lane,
@@ -50,9 +65,17 @@ impl Tool {
         &self.manifest
     }
 
-    /// The module it runs.
-    pub fn program(&self) -> &Program {
-        &self.program
+    /// What runs it.
+    pub fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    /// SHA-256 of the module that it runs, hex; of an interpreter, of the package it is made from.
+    pub fn digest(&self) -> Arc<str> {
+        match &self.runner {
+            Runner::Module(program) => program.digest().clone(),
+            Runner::Interpreter(interpreter) => interpreter.artifact().digest.into(),
+        }
     }
 
     /// When this version was loaded.

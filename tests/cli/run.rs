@@ -81,3 +81,22 @@ fn whoever_stops_reading_is_not_shouted_at() {
     let done = finish(shell).expect(0);
     assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("tick 0\n", ""));
 }
+
+#[test]
+fn standard_input_is_given_to_the_program() {
+    let server = Folder::new(&["stdin_cat"]).serve(&[]);
+    std::fs::write(server.folder.path().join("in.txt"), "from a file").unwrap();
+    let done = server.casemate(&["run", "stdin_cat", "--stdin", "in.txt"]).expect(0);
+    assert_eq!(done.stdout, "{}\nfrom a file");
+    let done = finish_with_input(server.client(&["run", "stdin_cat", "--stdin", "-"]), "from a pipe").expect(0);
+    assert_eq!(done.stdout, "{}\nfrom a pipe");
+    let done = server.casemate(&["run", "stdin_cat", "-", "--stdin", "-"]).expect(2);
+    assert!(done.stderr.contains("exclude each other"), "{done:?}");
+    let refused = ["run", "stdin_cat", "--file", "in.txt", "--arg", "-v", "--env", "A=1", "--return-file", "*.png"];
+    let done = server.casemate(&refused).expect(125);
+    assert!(done.stderr.contains("call.files: tools from WASM modules take no files"), "{done:?}");
+    server.casemate(&["run", "stdin_cat", "--file", "missing.txt"]).expect(125);
+    server.casemate(&["run", "stdin_cat", "--output-dir", "out"]).expect(0);
+    let list = server.casemate(&["executions", "list", "--parent", "0199f3c2-7d1e-7c1b-9a52-1d1f6a3b8c77"]).expect(0);
+    assert_eq!(list.json()["executions"].as_array().unwrap().len(), 0);
+}

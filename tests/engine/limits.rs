@@ -15,7 +15,7 @@ async fn a_guest_that_does_not_survive_its_memory_limit_says_so() {
     let (ended, bench) = run(&load(&engine, HUNGRY).await, tight).await;
     assert_eq!(ended.exit, Exit::OutOfMemory);
     assert!(ended.message.contains("720896") && ended.message.contains("limits.memory_bytes"), "{}", ended.message);
-    assert_eq!(bench.meter.read().0, 10 * 65536);
+    assert_eq!(bench.meter.read().peak_memory_bytes, 10 * 65536);
     // One that copes with the refusal has ended well.
     assert_eq!(run(&load(&engine, CONTENT).await, tight).await.0.exit, Exit::Exited { code: 0 });
 }
@@ -26,12 +26,12 @@ async fn the_caps_hold_whatever_the_limits_say() {
     let engine = Engine::new(EngineConfig { caps, ..config() }).unwrap();
     let program = load(&engine, CONTENT).await;
     let (ended, bench) = run(&program, Limits { memory_bytes: u64::MAX, ..limits() }).await;
-    assert_eq!((ended.exit, bench.meter.read().0), (Exit::Exited { code: 0 }, 4 << 20));
+    assert_eq!((ended.exit, bench.meter.read().peak_memory_bytes), (Exit::Exited { code: 0 }, 4 << 20));
     // A cap need not be a number of pages.
     let odd = Limits { memory_bytes: 1_000_001, table_elements: 1001, ..caps };
     let engine_of_odd_size = Engine::new(EngineConfig { caps: odd, ..config() }).unwrap();
     let (ended, bench) = run(&load(&engine_of_odd_size, CONTENT).await, limits()).await;
-    assert_eq!((ended.exit, bench.meter.read().0), (Exit::Exited { code: 0 }, 15 * 65536));
+    assert_eq!((ended.exit, bench.meter.read().peak_memory_bytes), (Exit::Exited { code: 0 }, 15 * 65536));
     let large = r#"(module (memory (export "memory") 65) (func (export "_start")))"#;
     let refused = engine.load("large", wasm(large)).await.err().unwrap();
     assert!(
@@ -131,17 +131,17 @@ async fn fuel_is_counted_only_where_asked_for_and_always_the_same() {
     for _ in 0..3 {
         let (ended, bench) = run(&program, metered).await;
         assert_eq!(ended.exit, Exit::Exited { code: 0 });
-        used.push(bench.meter.read().1);
+        used.push(bench.meter.read().fuel);
     }
     assert!(used[0] > 100 && used.iter().all(|fuel| *fuel == used[0]), "{used:?}");
-    assert_eq!(run(&program, limits()).await.1.meter.read().1, 0);
+    assert_eq!(run(&program, limits()).await.1.meter.read().fuel, 0);
     // To the last unit.
     let (ended, _) = run(&program, Limits { fuel: Some(used[0]), ..limits() }).await;
     assert_eq!(ended.exit, Exit::Exited { code: 0 });
     let (ended, bench) = run(&load(&engine, LOOP).await, Limits { fuel: Some(50_000), ..limits() }).await;
     assert_eq!(ended.exit, Exit::OutOfFuel);
     assert!(ended.message.contains("50000"), "{}", ended.message);
-    assert!(bench.meter.read().1 >= 50_000, "{}", bench.meter.read().1);
+    assert!(bench.meter.read().fuel >= 50_000, "{}", bench.meter.read().fuel);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,5 +152,5 @@ async fn a_run_that_is_cut_off_leaves_its_figures() {
     let meter = bench.meter.clone();
     let ended = tokio::spawn(async move { bench.go(&program).await }).await.unwrap();
     assert_eq!(ended.exit, Exit::TimedOut);
-    assert!(meter.read().1 > 1000, "{}", meter.read().1);
+    assert!(meter.read().fuel > 1000, "{}", meter.read().fuel);
 }

@@ -94,7 +94,7 @@ async fn exceptions_are_caught_and_count_as_memory() {
             tokio::spawn(async move { bench.go(&program).await.exit })
         })
         .collect();
-    until("all have thrown", || benches.iter().all(|bench| bench.meter.read().0 > 65536)).await;
+    until("all have thrown", || benches.iter().all(|bench| bench.meter.read().peak_memory_bytes > 65536)).await;
     benches.iter().for_each(|bench| bench.source.close());
     for run in running {
         assert_eq!(run.await.unwrap(), Exit::Exited { code: 0 });
@@ -102,7 +102,7 @@ async fn exceptions_are_caught_and_count_as_memory() {
     let (ended, bench) =
         run(&load(&engine, &exceptions(1_000_000)).await, Limits { memory_bytes: 1 << 20, ..limits() }).await;
     assert_eq!(ended.exit, Exit::OutOfMemory);
-    assert!((65537..=1 << 20).contains(&bench.meter.read().0), "{:?}", bench.meter.read());
+    assert!((65537..=1 << 20).contains(&bench.meter.read().peak_memory_bytes), "{:?}", bench.meter.read());
     let uncaught = r#"(module (tag $oops) (func (export "_start") (throw $oops)))"#;
     let (ended, _) = run(&load(&engine, uncaught).await, limits()).await;
     assert!(matches!(&ended.exit, Exit::Trapped(trap) if trap.code == "uncaught_exception"), "{ended:?}");
@@ -117,7 +117,7 @@ async fn components_run_and_report_how_they_ended() {
     }
     let (ended, bench) = run(&load(&engine, HELLO_COMPONENT).await, limits()).await;
     assert_eq!((ended.exit, bench.sink.stdout().as_str()), (Exit::Exited { code: 0 }, "hello"));
-    assert_eq!(bench.meter.read().0, 65536);
+    assert_eq!(bench.meter.read().peak_memory_bytes, 65536);
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn host_calls_log_progress_and_are_counted() {
         let (_, bench) = run(&load(&engine, &host_calls(module, log, 2, 1024)).await, limits()).await;
         assert_eq!(*bench.sink.logs.lock().unwrap(), vec![(LogLevel::Warn, "careful".to_owned()); 2]);
         assert_eq!(bench.sink.stdout(), "{\"ok\":null}\n{\"ok\":null}\n");
-        assert_eq!(bench.meter.read().2, 2);
+        assert_eq!(bench.meter.read().host_calls, 2);
     }
     let (_, bench) = run(&load(&engine, &host_calls("casemate", progress, 1, 1024)).await, limits()).await;
     let progress = bench.sink.progress.lock().unwrap().pop().unwrap();
@@ -145,7 +145,7 @@ async fn host_calls_beyond_the_limit_are_refused_and_the_run_goes_on() {
     assert_eq!(bench.sink.logs.lock().unwrap().len(), 2);
     let last = bench.sink.stdout().lines().last().unwrap().to_owned();
     assert_eq!(last, r#"{"error":"host_call limit exceeded (max 2)"}"#);
-    assert_eq!(bench.meter.read().2, 3);
+    assert_eq!(bench.meter.read().host_calls, 3);
 }
 
 #[tokio::test]

@@ -118,8 +118,7 @@ pub fn fill(data: &Path, count: usize) -> Vec<String> {
         for _ in 0..count {
             let id = ExecutionId::new();
             let now = Timestamp::now();
-            let outcome =
-                Arc::new(Outcome { exit: Exit::Exited { code: 0 }, message: String::new(), usage: Usage::default() });
+            let outcome = Arc::new(Outcome::new(Exit::Exited { code: 0 }, "", Usage::default()));
             let origin = Origin {
                 id,
                 subject: Subject::Tool { name: "cat".into(), version: "1".into(), digest: "0".into() },
@@ -128,6 +127,9 @@ pub fn fill(data: &Path, count: usize) -> Vec<String> {
                 labels: Default::default(),
                 limits,
                 created: now,
+                session: None,
+                parent: None,
+                target: "".into(),
             };
             let finished = EventKind::Finished { state: ExecutionState::Succeeded, outcome: outcome.clone() };
             let journal = [
@@ -141,6 +143,7 @@ pub fn fill(data: &Path, count: usize) -> Vec<String> {
                 ended: Some(now),
                 last_sequence: 2,
                 stdin_offset: 0,
+                session_turn: 0,
                 outcome: Some(outcome),
             };
             put_counted(db, &execution, None, Some(&journal), &mut tally)?;

@@ -1,11 +1,12 @@
 //! Executions as resources: events as they happen, replay, input by offset, cancel, lists.
 
 use crate::guests;
-use crate::harness::{Executions, Server, Setup, call, reason};
+use crate::harness::{Executions, Server, Setup, call, reason, text};
 use casemate::proto::v1;
 use casemate::proto::v1::execution_event::Event;
 use std::time::{Duration, Instant};
 use tonic::{Code, Streaming};
+use tonic_types::StatusExt;
 
 async fn watch(executions: &mut Executions, id: &str, from: u64) -> Streaming<v1::WatchExecutionResponse> {
     let request = v1::WatchExecutionRequest { execution_id: id.into(), from_sequence: from, keepalive_interval: None };
@@ -308,4 +309,75 @@ async fn a_stalled_reader_neither_stalls_the_guest_nor_other_readers() {
     }
     assert!(over && gaps >= 1);
     assert_eq!(offset, 2000 * 65536);
+}
+
+#[tokio::test]
+async fn standard_input_comes_with_the_call_and_counts_for_offsets() {
+    let server = Setup::new().tool("cat", &guests::cat(), "").start().await;
+    let given = || v1::ToolCall { stdin: "given".into(), ..call("cat", "{}") };
+    let answer = server.run(given()).await.unwrap();
+    assert_eq!(text(&answer), "{}\ngiven");
+    assert_eq!(answer.execution.unwrap().stdin_offset, 5);
+
+    let id = server.start_run(v1::ToolCall { keep_stdin_open: true, ..given() }).await;
+    let mut executions = server.executions().await;
+    let write = |offset: u64, data: &'static str, eof: bool| v1::WriteStdinRequest {
+        execution_id: id.clone(),
+        offset,
+        data: data.into(),
+        eof,
+    };
+    let gap = executions.write_stdin(write(6, "x", false)).await.unwrap_err();
+    assert_eq!(gap.code(), Code::OutOfRange);
+    assert_eq!(executions.write_stdin(write(3, "en, more", true)).await.unwrap().into_inner().offset, 11);
+    let wait = v1::WaitExecutionRequest { execution_id: id.clone(), timeout: None };
+    let execution = executions.wait_execution(wait).await.unwrap().into_inner().execution.unwrap();
+    assert_eq!((execution.state(), execution.stdin_offset), (v1::ExecutionState::Succeeded, 11));
+    let usage = execution.result.unwrap().usage.unwrap();
+    assert_eq!(usage.stdout_bytes, "{}\ngiven, more".len() as u64);
+
+    let large = v1::ToolCall { stdin: vec![0; (1 << 20) + 1].into(), ..call("cat", "{}") };
+    let status = server.run(large).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(status.get_error_details().bad_request().unwrap().field_violations[0].field, "call.stdin");
+}
+
+#[tokio::test]
+async fn tools_from_modules_refuse_what_they_cannot_take_with_every_field() {
+    let server = Setup::new().tool("cat", &guests::cat(), "").start().await;
+    let all = v1::ToolCall {
+        files: vec![v1::InputFile { path: "a".into(), ..Default::default() }],
+        arguments: vec!["-v".into()],
+        environment: [("A".to_owned(), "1".to_owned())].into(),
+        return_files: vec!["*".into()],
+        ..call("cat", "{}")
+    };
+    let status = server.run(all).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let violations = status.get_error_details().bad_request().unwrap().field_violations.clone();
+    let fields: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
+    assert_eq!(fields, ["call.files", "call.arguments", "call.environment", "call.return_files"]);
+    assert_eq!(violations[0].description, "tools from WASM modules take no files");
+    // What is wrong in itself is told first, whatever the tool.
+    let outside = v1::InputFile { path: "../a".into(), ..Default::default() };
+    let status = server.run(v1::ToolCall { files: vec![outside], ..call("cat", "{}") }).await.unwrap_err();
+    assert_eq!(status.get_error_details().bad_request().unwrap().field_violations[0].field, "call.files[0].path");
+}
+
+#[tokio::test]
+async fn executions_are_listed_by_session_and_parent() {
+    let server = Setup::new().tool("cat", &guests::cat(), "").start().await;
+    server.run(call("cat", "{}")).await.unwrap();
+    let mut executions = server.executions().await;
+    let mut list = async |filter: v1::ExecutionFilter| {
+        let request = v1::ListExecutionsRequest { filter: Some(filter), ..Default::default() };
+        executions.list_executions(request).await.map(|listed| listed.into_inner().executions.len())
+    };
+    let nobody = "0199f3c2-7d1e-7c1b-9a52-1d1f6a3b8c77";
+    let of_session = v1::ExecutionFilter { session_id: nobody.into(), ..Default::default() };
+    let of_parent = v1::ExecutionFilter { parent_execution_id: nobody.into(), ..Default::default() };
+    assert_eq!(list(of_session).await.unwrap(), 0);
+    assert_eq!(list(of_parent).await.unwrap(), 0);
+    let wrong = v1::ExecutionFilter { session_id: "nonsense".into(), ..Default::default() };
+    assert_eq!(list(wrong).await.unwrap_err().code(), Code::InvalidArgument);
 }

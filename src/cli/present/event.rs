@@ -89,7 +89,7 @@ fn rich_output(output: &RichOutput) -> Value {
 }
 
 /// A file that a run left, without its content.
-fn output_file(file: &OutputFile) -> Value {
+pub(super) fn output_file(file: &OutputFile) -> Value {
     Fields::default()
         .set("path", file.path.as_str())
         .choose("sizeBytes", file.size_bytes)

@@ -1,10 +1,12 @@
 //! Executions.
 
+use super::event::output_file;
 use super::{Fields, seconds, short_size, short_span, short_time, span, time, word};
 use crate::cli::output;
 use crate::proto::v1::execution::Subject;
 use crate::proto::v1::{
-    Execution, ExecutionLimits, ExecutionResult, ExecutionState, ExecutionUsage, ExitReason, OutputViolation, Trap,
+    ExceptionFrame, ExceptionInfo, Execution, ExecutionLimits, ExecutionResult, ExecutionState, ExecutionUsage,
+    ExitReason, OutputViolation, SessionInterruption, StageResult, Trap,
 };
 use serde_json::{Value, json};
 
@@ -33,6 +35,9 @@ pub fn json(execution: &Execution) -> Value {
         None => fields,
     };
     fields
+        .set("sessionId", execution.session_id.as_str())
+        .set("sessionTurn", execution.session_turn)
+        .set("parentExecutionId", execution.parent_execution_id.as_str())
         .set("principal", execution.principal.as_str())
         .set("requestId", execution.request_id.as_str())
         .set("labels", json!(execution.labels))
@@ -56,6 +61,9 @@ pub fn limits(limits: &ExecutionLimits) -> Value {
         .set("outputBytes", limits.output_bytes)
         .set("hostCalls", limits.host_calls)
         .set("fuel", limits.fuel)
+        .set("scratchBytes", limits.scratch_bytes)
+        .set("childExecutions", limits.child_executions)
+        .set("childDepth", limits.child_depth)
         .into_value()
 }
 
@@ -82,6 +90,52 @@ pub fn result(result: &ExecutionResult) -> Value {
         .set("message", result.message.as_str())
         .set("usage", result.usage.as_ref().map(usage))
         .set("outputViolations", result.output_violations.iter().map(violation).collect::<Vec<_>>())
+        .set("exception", result.exception.as_ref().map(exception))
+        .set("stages", result.stages.iter().map(stage).collect::<Vec<_>>())
+        .set("files", result.files.iter().map(output_file).collect::<Vec<_>>())
+        .set("unlistedFiles", result.unlisted_files)
+        .set("sessionInterruption", result.session_interruption.as_ref().map(interruption))
+        .into_value()
+}
+
+fn exception(exception: &ExceptionInfo) -> Value {
+    let frame = |frame: &ExceptionFrame| {
+        Fields::default()
+            .set("file", frame.file.as_str())
+            .set("line", frame.line)
+            .set("column", frame.column)
+            .set("function", frame.function.as_str())
+            .set("source", frame.source.as_str())
+            .into_value()
+    };
+    Fields::default()
+        .set("typeName", exception.type_name.as_str())
+        .set("message", exception.message.as_str())
+        .set("traceback", exception.traceback.as_str())
+        .set("frames", exception.frames.iter().map(frame).collect::<Vec<_>>())
+        .into_value()
+}
+
+fn stage(stage: &StageResult) -> Value {
+    Fields::default()
+        .set("stage", stage.stage().as_str_name())
+        .choose("exitCode", stage.exit_code)
+        .set("signal", stage.signal.as_str())
+        .set("runTime", seconds(&stage.run_time))
+        .set("stdoutOffset", stage.stdout_offset)
+        .set("stderrOffset", stage.stderr_offset)
+        .set("diagnostics", stage.diagnostics.as_str())
+        .into_value()
+}
+
+/// An interruption as JSON.
+pub fn interruption(interruption: &SessionInterruption) -> Value {
+    Fields::default()
+        .set("reason", interruption.reason().as_str_name())
+        .set("time", time(&interruption.time))
+        .set("executionId", interruption.execution_id.as_str())
+        .set("lastTurn", interruption.last_turn)
+        .choose("resumedTurn", interruption.resumed_turn)
         .into_value()
 }
 
@@ -96,6 +150,9 @@ fn usage(usage: &ExecutionUsage) -> Value {
         .set("stderrBytes", usage.stderr_bytes)
         .set("droppedBytes", usage.dropped_bytes)
         .set("truncated", usage.truncated)
+        .set("childExecutions", usage.child_executions)
+        .set("scratchBytes", usage.scratch_bytes)
+        .set("cpuTime", seconds(&usage.cpu_time))
         .into_value()
 }
 
@@ -119,6 +176,13 @@ fn subject(execution: &Execution) -> String {
         Some(Subject::Tool(tool)) => tool.name.clone(),
         Some(Subject::Process(process)) => process.command.join(" "),
         None => String::new(),
+    }
+}
+
+fn session(execution: &Execution) -> String {
+    match execution.session_turn {
+        0 => execution.session_id.clone(),
+        turn => format!("{}, turn {turn}", execution.session_id),
     }
 }
 
@@ -150,6 +214,8 @@ pub fn detail(execution: &Execution) -> String {
         ("id", execution.id.clone()),
         ("state", state_word(execution.state())),
         ("subject", subject(execution)),
+        ("session", session(execution)),
+        ("called by", execution.parent_execution_id.clone()),
         ("principal", execution.principal.clone()),
         ("request id", execution.request_id.clone()),
         ("labels", labels.join(" ")),
@@ -161,6 +227,21 @@ pub fn detail(execution: &Execution) -> String {
     if let Some(result) = &execution.result {
         rows.push(("how", ending(result)));
         rows.push(("message", result.message.clone()));
+        if let Some(exception) = &result.exception {
+            rows.push(("exception", format!("{}: {}", exception.type_name, exception.message)));
+        }
+        for file in &result.files {
+            let about = if file.kept { "kept" } else { file.problem.as_str() };
+            let about = if about.is_empty() { String::new() } else { format!(" ({about})") };
+            rows.push(("file", format!("{}, {}{about}", file.path, short_size(file.size_bytes))));
+        }
+        if result.unlisted_files > 0 {
+            rows.push(("more files", result.unlisted_files.to_string()));
+        }
+        if let Some(interruption) = &result.session_interruption {
+            let turn = interruption.resumed_turn;
+            rows.push(("interrupted", format!("the session lost its live state and goes on from turn {turn}")));
+        }
         for violation in &result.output_violations {
             rows.push(("output", format!("{}: {}", violation.pointer, violation.description)));
         }
@@ -174,6 +255,12 @@ pub fn detail(execution: &Execution) -> String {
             ));
             if usage.truncated {
                 rows.push(("dropped", short_size(usage.dropped_bytes)));
+            }
+            if usage.child_executions > 0 {
+                rows.push(("calls", usage.child_executions.to_string()));
+            }
+            if usage.scratch_bytes > 0 {
+                rows.push(("scratch", short_size(usage.scratch_bytes)));
             }
             if usage.fuel > 0 {
                 rows.push(("fuel", usage.fuel.to_string()));

@@ -5,6 +5,8 @@
 
 pub mod event;
 pub mod execution;
+pub mod session;
+pub mod snapshot;
 pub mod structure;
 pub mod tool;
 
@@ -77,7 +79,7 @@ fn short_span(span: Duration) -> String {
 }
 
 /// A size for people.
-fn short_size(bytes: u64) -> String {
+pub fn short_size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).display().iec().to_string()
 }
 

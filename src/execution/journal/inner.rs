@@ -17,6 +17,10 @@ pub(super) struct Inner {
     pub(super) head: Vec<Event>,
     /// The newest events.
     pub(super) tail: VecDeque<Event>,
+    /// The pieces of files that the run left, and the end. They follow all output, and nothing of them is dropped.
+    pub(super) files: Vec<Event>,
+    /// Bytes that pieces of files may still take; `None` once one was refused.
+    pub(super) file_room: Option<u64>,
     /// The newest output, not numbered as an event anybody has seen; grows until it is sealed.
     pub(super) open: Option<Open>,
     pub(super) next_sequence: u64,
@@ -88,10 +92,12 @@ impl Open {
 }
 
 impl Inner {
-    pub(super) fn new(budget: u64) -> Self {
+    pub(super) fn new(budget: u64, file_budget: u64) -> Self {
         Inner {
             head: Vec::new(),
             tail: VecDeque::new(),
+            files: Vec::new(),
+            file_room: Some(file_budget),
             open: None,
             next_sequence: 1,
             budget: budget.max(1),
@@ -117,6 +123,16 @@ impl Inner {
         usize::try_from(self.budget / 8).unwrap_or(MAX_CHUNK).clamp(256, MAX_CHUNK)
     }
 
+    /// Bytes that the forms of one rich output may take, so that one alone does not push out all others.
+    pub(super) fn rich_room(&self) -> u64 {
+        (self.budget / 2).max(1024)
+    }
+
+    /// Whether no more output is taken: the journal is closed, or what the run left follows already.
+    pub(super) fn is_past_output(&self) -> bool {
+        self.closed.is_some() || !self.files.is_empty()
+    }
+
     /// Counts output and answers the offset at which it begins.
     pub(super) fn count_written(&mut self, stream: OutputStream, bytes: usize) -> u64 {
         let written = &mut self.written[stream as usize];
@@ -140,6 +156,10 @@ impl Inner {
         let weight = kind.weight();
         let event = Event { sequence: self.next_sequence, time, kind };
         self.next_sequence += 1;
+        if !self.files.is_empty() || matches!(event.kind, EventKind::FileChunk(_)) {
+            self.files.push(event);
+            return;
+        }
         if !self.head_full && self.head_weight + weight <= (self.budget / 4).max(1024) {
             self.head_weight += weight;
             self.head.push(event);
@@ -172,8 +192,11 @@ impl Inner {
                 self.dropped_bytes += data.len() as u64;
             }
             EventKind::Log { message, .. } => self.dropped_bytes += message.len() as u64,
+            EventKind::RichOutput(output) => self.dropped_bytes += output.weight(),
             EventKind::Started { .. }
             | EventKind::Progress(_)
+            | EventKind::Child(_)
+            | EventKind::FileChunk(_)
             | EventKind::Truncated(_)
             | EventKind::Finished { .. } => {}
         }
@@ -231,7 +254,7 @@ impl Inner {
             stdout_bytes: self.written[0],
             stderr_bytes: self.written[1],
             dropped_bytes: self.dropped_bytes,
-            truncated: self.gap.is_some(),
+            truncated: self.gap.is_some() || self.dropped_bytes > 0,
         }
     }
 
@@ -251,15 +274,15 @@ impl Inner {
         let head = &self.head[self.head.partition_point(|event| event.sequence < next)..];
         let tail_from = self.tail.partition_point(|event| event.sequence < next);
         let gap = gap.filter(|gap| gap.sequence >= next);
-        for event in head.iter().chain(gap.as_ref()).chain(self.tail.range(tail_from..)) {
+        let files = &self.files[self.files.partition_point(|event| event.sequence < next)..];
+        for event in head.iter().chain(gap.as_ref()).chain(self.tail.range(tail_from..)).chain(files) {
             if events >= max_events || bytes >= max_bytes {
                 break;
             }
             let mut event = event.clone();
             match &mut event.kind {
                 EventKind::Truncated(gap) => gap.first_sequence = gap.first_sequence.max(next),
-                EventKind::Output { data, .. } => bytes += data.len(),
-                _ => {}
+                kind => bytes += usize::try_from(kind.weight()).unwrap_or(usize::MAX),
             }
             next = event.sequence + 1;
             events += 1;

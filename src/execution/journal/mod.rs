@@ -8,17 +8,21 @@
 //!   ([`Journal::poll_room`]), one that does not loses the middle and is told so.
 //!
 //! Output is kept as a head and a tail: the first quarter of the budget and the newest three quarters.
+//! The pieces of files that a run left come after all output and have a budget of their own: none is dropped,
+//! and none pushes output out.
 //! Small writes are joined into one event until somebody reads it, so a guest that writes single
 //! bytes does not make a million events, and a reader still sees every byte at once.
 
 mod inner;
+mod kept;
 #[cfg(test)]
 mod tests;
 
 use crate::domain::event::{Event, EventKind, LogLevel, OutputStream, Progress};
 use crate::domain::execution::{ExecutionState, Outcome};
+use crate::domain::output::{ChildEvent, FileChunk, MAX_FILE_CHUNK, RichOutput};
 use crate::domain::time::Timestamp;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use inner::{Inner, Open, OpenData, Reader};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -56,14 +60,14 @@ pub struct Standing {
 }
 
 impl Journal {
-    /// An empty journal that keeps about `budget` bytes.
-    pub fn new(budget: u64) -> Self {
-        Journal { inner: Mutex::new(Inner::new(budget)) }
+    /// An empty journal that keeps about `budget` bytes of output, and `file_budget` bytes of files.
+    pub fn new(budget: u64, file_budget: u64) -> Self {
+        Journal { inner: Mutex::new(Inner::new(budget, file_budget)) }
     }
 
     /// A journal that is over, from the events that were exported.
     pub fn frozen(events: Vec<Event>, standing: Standing) -> Self {
-        let journal = Journal::new(u64::MAX);
+        let journal = Journal::new(u64::MAX, 0);
         {
             let mut inner = journal.inner.lock();
             inner.next_sequence = standing.last_sequence + 1;
@@ -89,10 +93,10 @@ impl Journal {
         now
     }
 
-    /// Appends output. After the end it is ignored.
+    /// Appends output. After the end, and after the first piece of a file, it is ignored.
     pub fn write(&self, stream: OutputStream, mut data: Bytes) {
         let mut inner = self.inner.lock();
-        if inner.closed.is_some() {
+        if inner.is_past_output() {
             return;
         }
         let chunk = inner.chunk_size();
@@ -127,9 +131,56 @@ impl Journal {
         self.append(EventKind::Progress(Arc::new(progress)));
     }
 
+    /// Appends something to look at, within the bounds of the contract and of what is kept.
+    pub fn rich(&self, mut output: RichOutput) {
+        let mut inner = self.inner.lock();
+        if inner.is_past_output() {
+            return;
+        }
+        inner.dropped_bytes += output.bound(inner.rich_room());
+        inner.seal();
+        inner.append(Timestamp::now(), EventKind::RichOutput(Arc::new(output)));
+        inner.wake();
+    }
+
+    /// Appends a call of another tool, or the end of one.
+    pub fn child(&self, event: ChildEvent) {
+        self.append(EventKind::Child(Arc::new(event)));
+    }
+
+    /// Appends a piece of a file, in pieces of [`MAX_FILE_CHUNK`] bytes. Answers whether there was room for it;
+    /// once there was not, no further piece is taken, so that none follows a gap.
+    pub fn file(&self, mut chunk: FileChunk) -> bool {
+        let mut inner = self.inner.lock();
+        let weight = chunk.data.len() as u64;
+        let Some(left) = inner.file_room.and_then(|room| room.checked_sub(weight)) else {
+            inner.file_room = None;
+            return false;
+        };
+        if inner.closed.is_some() {
+            return false;
+        }
+        inner.file_room = Some(left);
+        inner.seal();
+        let now = Timestamp::now();
+        while chunk.data.len() > MAX_FILE_CHUNK {
+            let piece = FileChunk {
+                path: chunk.path.clone(),
+                offset: chunk.offset,
+                data: chunk.data.split_to(MAX_FILE_CHUNK),
+                file: None,
+            };
+            chunk.offset += MAX_FILE_CHUNK as u64;
+            inner.append(now, EventKind::FileChunk(Arc::new(piece)));
+        }
+        inner.append(now, EventKind::FileChunk(Arc::new(chunk)));
+        inner.wake();
+        true
+    }
+
     fn append(&self, kind: EventKind) {
         let mut inner = self.inner.lock();
-        if inner.closed.is_none() {
+        if !inner.is_past_output() {
             inner.seal();
             inner.append(Timestamp::now(), kind);
             inner.wake();
@@ -190,32 +241,6 @@ impl Journal {
         self.inner.lock().totals()
     }
 
-    /// All of one stream that is kept, and whether a part of it is missing.
-    pub fn collect(&self, stream: OutputStream) -> (Bytes, bool) {
-        let mut inner = self.inner.lock();
-        inner.seal();
-        let pieces: Vec<&Bytes> = inner
-            .head
-            .iter()
-            .chain(&inner.tail)
-            .filter_map(|event| match &event.kind {
-                EventKind::Output { stream: of, data, .. } if *of == stream => Some(data),
-                _ => None,
-            })
-            .collect();
-        let bytes = match pieces.as_slice() {
-            [] => Bytes::new(),
-            [one] => (*one).clone(),
-            many => {
-                let mut joined = BytesMut::with_capacity(many.iter().map(|piece| piece.len()).sum());
-                many.iter().for_each(|piece| joined.extend_from_slice(piece));
-                joined.freeze()
-            }
-        };
-        let missing = (bytes.len() as u64) < inner.written[stream as usize];
-        (bytes, missing)
-    }
-
     /// The kept events from `from` on, with a `Truncated` event for each gap.
     pub fn export(&self, from: u64) -> Vec<Event> {
         let mut events = Vec::new();
@@ -224,7 +249,8 @@ impl Journal {
     }
 
     /// The kept events from `from` on, but only the newest ones that come to about `max_bytes`; no
-    /// `Truncated` events: what is missing shows by the sequences.
+    /// `Truncated` events: what is missing shows by the sequences. Without pieces of files: of use only whole,
+    /// they wait for the final record.
     pub fn export_newest(&self, from: u64, max_bytes: usize) -> Vec<Event> {
         let mut inner = self.inner.lock();
         inner.seal();
@@ -253,7 +279,8 @@ impl Journal {
     /// Bytes this journal keeps, about.
     pub fn weight(&self) -> u64 {
         let inner = self.inner.lock();
-        inner.head_weight + inner.tail_weight + inner.open.as_ref().map_or(0, |open| open.len() as u64)
+        let files: u64 = inner.files.iter().map(|event| event.kind.weight()).sum();
+        inner.head_weight + inner.tail_weight + files + inner.open.as_ref().map_or(0, |open| open.len() as u64)
     }
 
     /// A reader that begins at a sequence; 0 and 1 are the beginning.

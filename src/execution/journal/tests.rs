@@ -1,10 +1,11 @@
 use super::*;
 use crate::domain::execution::{Exit, Usage};
+use crate::domain::output::{Content, OutputFile, Representation, RichOutputKind};
 use proptest::prelude::*;
 use std::task::Waker;
 
 fn outcome() -> Outcome {
-    Outcome { exit: Exit::Exited { code: 0 }, message: String::new(), usage: Usage::default() }
+    Outcome::new(Exit::Exited { code: 0 }, "", Usage::default())
 }
 
 fn end(journal: &Journal) -> bool {
@@ -27,7 +28,7 @@ fn drain(journal: &Journal, cursor: &mut Cursor) -> Vec<Event> {
 
 #[test]
 fn small_writes_are_one_event_until_somebody_reads() {
-    let journal = Journal::new(1 << 20);
+    let journal = Journal::new(1 << 20, 0);
     journal.start(0);
     for byte in b"hello" {
         journal.write(OutputStream::Stdout, Bytes::copy_from_slice(&[*byte]));
@@ -45,7 +46,7 @@ fn small_writes_are_one_event_until_somebody_reads() {
 
 #[test]
 fn nothing_follows_the_end_and_it_comes_once() {
-    let journal = Journal::new(1 << 20);
+    let journal = Journal::new(1 << 20, 0);
     assert!(end(&journal));
     assert!(!end(&journal));
     journal.write(OutputStream::Stdout, Bytes::from_static(b"late"));
@@ -57,7 +58,7 @@ fn nothing_follows_the_end_and_it_comes_once() {
 
 #[test]
 fn an_end_that_is_not_published_is_not_seen() {
-    let journal = Journal::new(1 << 20);
+    let journal = Journal::new(1 << 20, 0);
     journal.write(OutputStream::Stdout, Bytes::from_static(b"x"));
     journal.close(|_, _, _| outcome());
     let mut cursor = journal.reader(0);
@@ -70,7 +71,7 @@ fn an_end_that_is_not_published_is_not_seen() {
 
 #[test]
 fn a_flood_keeps_its_head_and_its_tail() {
-    let journal = Journal::new(64 << 10);
+    let journal = Journal::new(64 << 10, 0);
     for number in 0..10_000u32 {
         journal.write(OutputStream::Stdout, Bytes::from(format!("{number:08}\n")));
         journal.write(OutputStream::Stderr, Bytes::from_static(b"."));
@@ -92,7 +93,7 @@ fn a_flood_keeps_its_head_and_its_tail() {
 
 #[test]
 fn a_reader_that_waits_is_woken() {
-    let journal = Arc::new(Journal::new(1 << 20));
+    let journal = Arc::new(Journal::new(1 << 20, 0));
     let woken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     struct Count(Arc<std::sync::atomic::AtomicUsize>);
     impl std::task::Wake for Count {
@@ -111,10 +112,74 @@ fn a_reader_that_waits_is_woken() {
     assert!(journal.poll_read(&mut cursor, &mut Context::from_waker(&waker), &mut out).is_ready());
 }
 
+fn rich(size: usize) -> RichOutput {
+    let form = |mime_type: &str, size: usize| {
+        let content = Content::Text("r".repeat(size));
+        Representation { mime_type: mime_type.into(), size_bytes: content.size(), content: Some(content) }
+    };
+    RichOutput {
+        kind: RichOutputKind::Display,
+        representations: vec![form("text/html", size), form("text/plain", 10)],
+        display_id: String::new(),
+        metadata: String::new(),
+    }
+}
+
+/// A piece of a file of which every byte tells its offset, as far as a byte can.
+fn piece(path: &str, offset: u64, size: usize, last: bool) -> FileChunk {
+    let data: Vec<u8> = (offset..offset + size as u64).map(|at| at as u8).collect();
+    let file = last.then(|| OutputFile { path: path.into(), kept: true, ..OutputFile::default() });
+    FileChunk { path: path.into(), offset, data: data.into(), file }
+}
+
+#[test]
+fn files_come_after_all_output_and_push_none_of_it_out() {
+    let journal = Journal::new(8 << 10, 1 << 20);
+    journal.start(0);
+    journal.write(OutputStream::Stdout, Bytes::from_static(b"head"));
+    journal.rich(rich(100));
+    journal.child(ChildEvent { execution: None, tool: "t".into(), state: None, message: "no".into() });
+    let before = journal.export(1);
+    assert!(journal.file(piece("a", 0, 700 << 10, true)));
+    journal.write(OutputStream::Stdout, Bytes::from_static(b"too late"));
+    assert!(journal.file(piece("b", 0, 0, true)));
+    assert!(!journal.file(piece("c", 0, 400 << 10, true)), "beyond the budget");
+    assert!(!journal.file(piece("c", 0, 1, true)), "and nothing after that");
+    assert!(end(&journal));
+    let events = drain(&journal, &mut journal.reader(0));
+    assert_eq!(events[..before.len()], before);
+    assert!(!journal.totals().truncated);
+    let sizes: Vec<usize> = journal.file_chunks().iter().map(|chunk| chunk.data.len()).collect();
+    assert_eq!(sizes, [MAX_FILE_CHUNK, MAX_FILE_CHUNK, (700 << 10) - 2 * MAX_FILE_CHUNK, 0]);
+    let whole: Vec<Option<&str>> = journal
+        .file_chunks()
+        .iter()
+        .map(|chunk| chunk.file.as_ref().map(|_| if chunk.path == "a" { "a" } else { "b" }))
+        .collect();
+    assert_eq!(whole, [None, None, Some("a"), Some("b")]);
+    assert!(journal.export_newest(1, usize::MAX).len() == before.len(), "pieces of files wait for the record");
+    assert!(journal.weight() > 700 << 10);
+}
+
+#[test]
+fn a_rich_output_that_does_not_fit_keeps_its_plain_form_and_says_what_is_missing() {
+    let journal = Journal::new(8 << 10, 0);
+    journal.rich(rich(5000));
+    let kept = journal.rich_outputs();
+    let forms: Vec<(u64, bool)> =
+        kept[0].representations.iter().map(|form| (form.size_bytes, form.content.is_some())).collect();
+    assert_eq!(forms, [(5000, false), (10, true)]);
+    assert_eq!((journal.totals().dropped_bytes, journal.totals().truncated), (5000, true));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Write(bool, usize),
     Log(usize),
+    Rich(usize),
+    Child,
+    /// A piece of a file, or its last one.
+    File(usize, bool),
     /// Reader `n` reads what there is.
     Read(usize),
     /// Reader `n` goes away and comes back with the sequence after the last it saw.
@@ -128,6 +193,9 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (any::<bool>(), 0usize..3000).prop_map(|(err, size)| Step::Write(err, size)),
         2 => (0usize..200).prop_map(Step::Log),
+        2 => (0usize..3000).prop_map(Step::Rich),
+        1 => Just(Step::Child),
+        1 => (0usize..3000, any::<bool>()).prop_map(|(size, last)| Step::File(size, last)),
         4 => (0usize..3).prop_map(Step::Read),
         1 => (0usize..3).prop_map(Step::Reconnect),
         1 => Just(Step::Export),
@@ -140,6 +208,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn check(events: &[Event], written: &[Vec<u8>; 2], whole: bool) {
     let mut next = 1;
     let mut offsets = [0u64; 2];
+    let mut files_began = false;
     for (place, event) in events.iter().enumerate() {
         match &event.kind {
             EventKind::Truncated(gap) => {
@@ -150,6 +219,9 @@ fn check(events: &[Event], written: &[Vec<u8>; 2], whole: bool) {
             }
             kind => {
                 assert_eq!(event.sequence, next, "sequences have no gaps");
+                let of_files = matches!(kind, EventKind::FileChunk(_) | EventKind::Finished { .. });
+                assert!(of_files || !files_began, "nothing but the end follows files");
+                files_began |= matches!(kind, EventKind::FileChunk(_));
                 if let EventKind::Output { stream, offset, data } = kind {
                     let of = *stream as usize;
                     assert_eq!(*offset, offsets[of], "offsets have no gaps");
@@ -172,8 +244,10 @@ fn check(events: &[Event], written: &[Vec<u8>; 2], whole: bool) {
 
 proptest! {
     #[test]
-    fn any_interleaving_keeps_the_guarantees(budget in 1u64..40_000, steps in proptest::collection::vec(step(), 1..200)) {
-        let journal = Journal::new(budget);
+    fn any_interleaving_keeps_the_guarantees(budget in 1u64..40_000, room in 0u64..20_000, steps in proptest::collection::vec(step(), 1..200)) {
+        let journal = Journal::new(budget, room);
+        let mut files: Vec<FileChunk> = Vec::new();
+        let mut refused = false;
         let mut written = [Vec::new(), Vec::new()];
         let mut cursors: Vec<Cursor> = (0..3).map(|_| journal.reader(0)).collect();
         let mut seen: Vec<Vec<Event>> = vec![Vec::new(); 3];
@@ -184,12 +258,33 @@ proptest! {
                 Step::Write(err, size) => {
                     let data: Vec<u8> = (0..size).map(|_| { fill = fill.wrapping_mul(31).wrapping_add(7); fill }).collect();
                     let stream = if err { OutputStream::Stderr } else { OutputStream::Stdout };
-                    if !closed {
+                    if !closed && files.is_empty() {
                         written[stream as usize].extend_from_slice(&data);
                     }
                     journal.write(stream, data.into());
                 }
                 Step::Log(size) => journal.log(LogLevel::Info, "l".repeat(size)),
+                Step::Rich(size) => journal.rich(rich(size)),
+                Step::Child => journal.child(ChildEvent {
+                    execution: None,
+                    tool: "t".into(),
+                    state: None,
+                    message: String::new(),
+                }),
+                Step::File(size, last) => {
+                    let offset = match files.last() {
+                        Some(chunk) if chunk.file.is_none() => chunk.offset + chunk.data.len() as u64,
+                        _ => 0,
+                    };
+                    let chunk = piece("f", offset, size, last);
+                    let used: usize = files.iter().map(|chunk| chunk.data.len()).sum();
+                    refused |= (used + size) as u64 > room;
+                    let taken = journal.file(chunk.clone());
+                    prop_assert_eq!(taken, !closed && !refused);
+                    if taken {
+                        files.push(chunk);
+                    }
+                }
                 Step::Read(reader) => {
                     let events = drain(&journal, &mut cursors[reader]);
                     seen[reader].extend(events);
@@ -214,6 +309,13 @@ proptest! {
         // A late reader sees what is kept, and the same sequence carries the same bytes for everybody.
         let late = drain(&journal, &mut journal.reader(0));
         check(&late, &written, true);
+        // Files are never dropped, whatever came before them.
+        let kept: Vec<FileChunk> = journal.file_chunks().iter().map(|chunk| FileChunk::clone(chunk)).collect();
+        prop_assert_eq!(&kept, &files);
+        for seen in &seen {
+            let pieces = seen.iter().filter(|event| matches!(event.kind, EventKind::FileChunk(_))).count();
+            prop_assert_eq!(pieces, files.len());
+        }
         for early in &seen {
             for event in early {
                 if let Some(same) = late.iter().find(|other| other.sequence == event.sequence)
@@ -237,7 +339,7 @@ fn waits(journal: &Journal) -> bool {
 
 #[test]
 fn a_writer_waits_for_a_reader_that_keeps_up_but_not_for_one_that_was_late() {
-    let journal = Journal::new(64 << 10);
+    let journal = Journal::new(64 << 10, 0);
     let piece = || Bytes::from(vec![b'x'; 4 << 10]);
     let fill = || {
         for _ in 0..64 {

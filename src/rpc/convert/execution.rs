@@ -1,6 +1,6 @@
 //! Executions, their events and results as messages.
 
-use super::{duration, moment, span, timestamp};
+use super::{duration, id, moment, output, span, timestamp};
 use crate::domain::event::{Event, EventKind, LogLevel, OutputStream};
 use crate::domain::execution::{Execution, ExecutionState, Exit, Outcome, Subject};
 use crate::domain::id::ExecutionId;
@@ -17,7 +17,7 @@ pub fn execution(execution: &Execution) -> v1::Execution {
     v1::Execution {
         id: origin.id.to_string(),
         state: state(execution.state).into(),
-        subject: Some(subject(&origin.subject)),
+        subject: Some(subject(&origin.subject, &origin.target)),
         principal: origin.principal.to_string(),
         request_id: origin.request_id.map(|id| id.to_string()).unwrap_or_default(),
         labels: origin.labels.clone(),
@@ -28,17 +28,19 @@ pub fn execution(execution: &Execution) -> v1::Execution {
         last_sequence: execution.last_sequence,
         stdin_offset: execution.stdin_offset,
         result: execution.outcome.as_deref().map(result),
-        ..Default::default()
+        session_id: origin.session.map(|id| id.to_string()).unwrap_or_default(),
+        session_turn: execution.session_turn,
+        parent_execution_id: origin.parent.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 
-fn subject(subject: &Subject) -> v1::execution::Subject {
+fn subject(subject: &Subject, target: &str) -> v1::execution::Subject {
     match subject {
         Subject::Tool { name, version, digest } => v1::execution::Subject::Tool(v1::ToolSubject {
             name: name.to_string(),
             version: version.to_string(),
             digest: digest.to_string(),
-            target: String::new(),
+            target: target.to_owned(),
         }),
         Subject::Process { container, command, tty } => v1::execution::Subject::Process(v1::ProcessSubject {
             container_id: container.to_string(),
@@ -49,7 +51,8 @@ fn subject(subject: &Subject) -> v1::execution::Subject {
     }
 }
 
-fn state(state: ExecutionState) -> v1::ExecutionState {
+/// A state.
+pub fn state(state: ExecutionState) -> v1::ExecutionState {
     match state {
         ExecutionState::Queued => v1::ExecutionState::Queued,
         ExecutionState::Running => v1::ExecutionState::Running,
@@ -70,7 +73,9 @@ fn limits(limits: &Limits) -> v1::ExecutionLimits {
         output_bytes: limits.output_bytes,
         host_calls: limits.host_calls,
         fuel: limits.fuel.unwrap_or(0),
-        ..Default::default()
+        scratch_bytes: limits.scratch_bytes,
+        child_executions: limits.child_executions,
+        child_depth: limits.child_depth,
     }
 }
 
@@ -84,7 +89,9 @@ pub fn limits_asked(limits: &LimitsRequest) -> v1::ExecutionLimits {
         output_bytes: limits.output_bytes.unwrap_or(0),
         host_calls: limits.host_calls.unwrap_or(0),
         fuel: limits.fuel.unwrap_or(0),
-        ..Default::default()
+        scratch_bytes: limits.scratch_bytes.unwrap_or(0),
+        child_executions: limits.child_executions.unwrap_or(0),
+        child_depth: limits.child_depth.unwrap_or(0),
     }
 }
 
@@ -101,6 +108,9 @@ pub fn limits_request(field: &str, limits: Option<&v1::ExecutionLimits>) -> Resu
         output_bytes: set(limits.output_bytes),
         host_calls: set(limits.host_calls),
         fuel: set(limits.fuel),
+        scratch_bytes: set(limits.scratch_bytes),
+        child_executions: set(limits.child_executions),
+        child_depth: (limits.child_depth > 0).then_some(limits.child_depth),
     })
 }
 
@@ -119,8 +129,14 @@ pub fn result(outcome: &Outcome) -> v1::ExecutionResult {
             stderr_bytes: usage.stderr_bytes,
             dropped_bytes: usage.dropped_bytes,
             truncated: usage.truncated,
-            ..Default::default()
+            child_executions: usage.child_executions,
+            scratch_bytes: usage.scratch_bytes,
+            cpu_time: None,
         }),
+        exception: outcome.exception.as_ref().map(output::exception),
+        files: outcome.files.iter().map(output::output_file).collect(),
+        unlisted_files: outcome.unlisted_files,
+        session_interruption: outcome.session_interruption.as_ref().map(output::interruption),
         ..Default::default()
     };
     let reason = match &outcome.exit {
@@ -160,6 +176,7 @@ pub fn result(outcome: &Outcome) -> v1::ExecutionResult {
         Exit::ServerLost => v1::ExitReason::ServerLost,
         Exit::Internal => v1::ExitReason::Internal,
         Exit::ContainerStopped => v1::ExitReason::ContainerStopped,
+        Exit::NotStarted => v1::ExitReason::NotStarted,
     };
     result.set_exit_reason(reason);
     result
@@ -195,6 +212,9 @@ pub fn event(id: ExecutionId, event: Event) -> v1::ExecutionEvent {
         EventKind::Finished { state: ended, outcome } => {
             Body::Finished(v1::FinishedEvent { state: state(ended).into(), result: Some(result(&outcome)) })
         }
+        EventKind::RichOutput(rich) => Body::RichOutput(output::rich_output(&rich)),
+        EventKind::Child(child) => Body::Child(output::child(&child)),
+        EventKind::FileChunk(chunk) => Body::FileChunk(output::file_chunk(&chunk)),
     };
     v1::ExecutionEvent { sequence: event.sequence, time: Some(timestamp(event.time)), event: Some(body) }
 }
@@ -237,18 +257,16 @@ pub fn filter(filter: Option<v1::ExecutionFilter>) -> Result<Filter> {
             }
         })
         .collect::<Result<_>>()?;
-    // Matching everything instead would be a wrong answer.
-    if !filter.session_id.is_empty() {
-        return Err(Error::Unimplemented { feature: "listing the runs of a session (filter.session_id)" });
-    }
-    if !filter.parent_execution_id.is_empty() {
-        return Err(Error::Unimplemented { feature: "listing child executions (filter.parent_execution_id)" });
-    }
+    let session = (!filter.session_id.is_empty()).then(|| id("filter.session_id", &filter.session_id)).transpose()?;
+    let parent = &filter.parent_execution_id;
+    let parent = (!parent.is_empty()).then(|| id("filter.parent_execution_id", parent)).transpose()?;
     let text = |text: String| (!text.is_empty()).then_some(text);
     Ok(Filter {
         states,
         tool: text(filter.tool),
         container: text(filter.container_id),
+        session,
+        parent,
         created_from: filter.created_after.as_ref().map(moment),
         created_before: filter.created_before.as_ref().map(moment),
         labels: filter.labels,

@@ -1,8 +1,12 @@
 //! Between the contract's messages and the domain's types. Pure functions, a file per subject.
 
 pub mod execution;
+pub mod input;
 pub mod json;
+pub mod output;
 pub mod page;
+pub mod session;
+pub mod snapshot;
 pub mod tool;
 
 use crate::domain::id::RequestId;

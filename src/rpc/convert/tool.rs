@@ -1,6 +1,7 @@
 //! Tools, calls and outputs as messages.
 
 use super::execution::{limits_asked, limits_request};
+use super::input::inputs;
 use super::{json, request_id, timestamp};
 use crate::domain::event::OutputStream;
 use crate::domain::manifest::{DirectoryGrant, Manifest, OutputFormat, Runtime};
@@ -8,7 +9,7 @@ use crate::engine::ModuleKind;
 use crate::error::{Error, Result};
 use crate::execution::Live;
 use crate::proto::v1;
-use crate::tool::{Call, Entry, Parameters};
+use crate::tool::{Call, Entry, Parameters, Runner, Target};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -32,15 +33,16 @@ pub fn tool(entry: &Entry) -> v1::Tool {
     };
     message.set_state(state);
     if let Some(tool) = entry.serving() {
-        let program = tool.program();
         message.manifest = Some(manifest(tool.manifest()));
-        message.digest = program.digest().to_string();
-        message.module_bytes = program.size();
-        message.set_module_kind(match program.kind() {
-            ModuleKind::WasiP1 => v1::ModuleKind::WasiP1,
-            ModuleKind::Component => v1::ModuleKind::Component,
-        });
-        message.initial_memory_bytes = program.initial_memory_bytes();
+        message.digest = tool.digest().to_string();
+        if let Runner::Module(program) = tool.runner() {
+            message.module_bytes = program.size();
+            message.set_module_kind(match program.kind() {
+                ModuleKind::WasiP1 => v1::ModuleKind::WasiP1,
+                ModuleKind::Component => v1::ModuleKind::Component,
+            });
+            message.initial_memory_bytes = program.initial_memory_bytes();
+        }
         message.load_time = Some(timestamp(tool.loaded()));
     }
     message
@@ -136,25 +138,12 @@ pub enum JsonForm {
 
 /// A call, and the form its answer takes.
 pub fn call(message: Option<v1::ToolCall>, principal: Arc<str>) -> Result<(Call, JsonForm)> {
-    let message = message.ok_or_else(|| Error::invalid("call", "is required"))?;
+    let mut message = message.ok_or_else(|| Error::invalid("call", "is required"))?;
     if message.tool.is_empty() {
         return Err(Error::invalid("call.tool", "is required; ListTools shows what there is"));
     }
-    if let Some(v1::ToolTarget { target: Some(target), .. }) = &message.target {
-        use v1::tool_target::Target;
-        return Err(Error::Unimplemented {
-            feature: match target {
-                Target::SessionId(_) => "running a tool in a session (call.target.session_id)",
-                Target::SnapshotId(_) => "running a tool from a snapshot (call.target.snapshot_id)",
-                Target::ContainerId(_) => "running a tool in a container (call.target.container_id)",
-                Target::Pool(_) => "running a tool in a pool (call.target.pool)",
-            },
-        });
-    }
-    if message.target.as_ref().is_some_and(|target| target.expected_turn.is_some()) {
-        return Err(Error::invalid("call.target.expected_turn", "needs call.target.session_id"));
-    }
-    refuse_unbuilt(&message)?;
+    let target = message.target.take().map(target).transpose()?.flatten();
+    let (inputs, stdin) = inputs(&mut message)?;
     let (parameters, form) = match message.input {
         None => (Parameters::Value(Value::Object(Default::default())), JsonForm::Structure),
         Some(v1::tool_call::Input::Parameters(parameters)) => {
@@ -166,27 +155,47 @@ pub fn call(message: Option<v1::ToolCall>, principal: Arc<str>) -> Result<(Call,
     let call = Call {
         tool: message.tool,
         parameters,
+        inputs,
+        stdin,
         limits: limits_request("call.limits", message.limits.as_ref())?,
         keep_stdin_open: message.keep_stdin_open,
         labels: message.labels,
         request_id: request_id("call.request_id", &message.request_id)?,
+        target,
         principal,
+        parent: None,
     };
     Ok((call, form))
 }
 
-/// Refuses what only runtimes take that are not built yet: a run without what it was given would be a wrong one.
-fn refuse_unbuilt(call: &v1::ToolCall) -> Result<()> {
-    let asked = [
-        (!call.files.is_empty(), "giving files to a run (call.files)"),
-        (!call.arguments.is_empty(), "giving arguments to a run (call.arguments)"),
-        (!call.environment.is_empty(), "giving environment variables to a run (call.environment)"),
-        (!call.stdin.is_empty(), "standard input with the call (call.stdin); keep_stdin_open and WriteStdin work"),
-        (!call.return_files.is_empty(), "files from a run (call.return_files)"),
-    ];
-    match asked.into_iter().find(|&(asked, _)| asked) {
-        Some((_, feature)) => Err(Error::Unimplemented { feature }),
-        None => Ok(()),
+fn target(message: v1::ToolTarget) -> Result<Option<Target>> {
+    use v1::tool_target::Target as Sent;
+    let expected_turn = message.expected_turn;
+    let target = match message.target {
+        None => None,
+        Some(Sent::SessionId(id)) => {
+            let id = id.parse().map_err(|_| {
+                Error::invalid(
+                    "call.target.session_id",
+                    "expected the id of a session, a UUID; ListSessions shows them",
+                )
+            })?;
+            return Ok(Some(Target::Session(id, expected_turn)));
+        }
+        Some(Sent::SnapshotId(name)) if name.is_empty() => {
+            return Err(Error::invalid("call.target.snapshot_id", "expected the id or name of a snapshot"));
+        }
+        Some(Sent::SnapshotId(name)) => Some(Target::Snapshot(name)),
+        Some(Sent::ContainerId(_)) => {
+            return Err(Error::Unimplemented { feature: "running a tool in a container (call.target.container_id)" });
+        }
+        Some(Sent::Pool(_)) => {
+            return Err(Error::Unimplemented { feature: "running a tool in a pool (call.target.pool)" });
+        }
+    };
+    match expected_turn {
+        Some(_) => Err(Error::invalid("call.target.expected_turn", "needs call.target.session_id")),
+        None => Ok(target),
     }
 }
 
@@ -230,26 +239,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_was_asked_for_is_dropped_in_silence() {
-        let call_with = |change: fn(&mut v1::ToolCall)| {
-            let mut message = v1::ToolCall { tool: "t".into(), ..Default::default() };
-            change(&mut message);
+    fn a_turn_is_expected_of_a_session_only() {
+        let with = |target: Option<v1::ToolTarget>| {
+            let message = v1::ToolCall { tool: "t".into(), target, ..Default::default() };
             call(Some(message), "p".into()).map(|_| ())
         };
-        let unbuilt: [fn(&mut v1::ToolCall); 5] = [
-            |call| call.files = vec![v1::InputFile { path: "a".into(), ..Default::default() }],
-            |call| call.arguments = vec!["-v".into()],
-            |call| call.environment = [("A".to_owned(), "1".to_owned())].into(),
-            |call| call.stdin = "in".into(),
-            |call| call.return_files = vec!["*".into()],
-        ];
-        for change in unbuilt {
-            assert!(matches!(call_with(change), Err(Error::Unimplemented { .. })));
-        }
-        let turn = |call: &mut v1::ToolCall| {
-            call.target = Some(v1::ToolTarget { expected_turn: Some(3), ..Default::default() });
-        };
-        assert!(matches!(call_with(turn), Err(Error::InvalidArgument(_))));
-        assert!(call_with(|_| {}).is_ok());
+        let turn = v1::ToolTarget { expected_turn: Some(3), ..Default::default() };
+        assert!(matches!(with(Some(turn)), Err(Error::InvalidArgument(_))));
+        assert!(with(None).is_ok());
     }
 }

@@ -1,22 +1,23 @@
 //! The tables of executions. Plain functions on a connection: callers bring the transaction.
 
+mod listing;
+mod record;
 mod recovery;
 mod retention;
 
 use super::journal;
 use crate::domain::event::Event;
-use crate::domain::execution::{Execution, ExecutionState, Origin, Outcome, Subject};
-use crate::domain::id::{ExecutionId, RequestId};
-use crate::domain::limits::Limits;
+use crate::domain::execution::{Execution, Subject};
+use crate::domain::id::{ExecutionId, RequestId, SessionId};
 use crate::domain::time::Timestamp;
-use rusqlite::types::{Type, Value};
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, params};
 
+pub use listing::{Filter, list};
 pub use recovery::recover;
 pub use retention::{Retention, enforce_retention};
+
+use record::COLUMNS;
 
 /// What a request id led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,58 +28,11 @@ pub struct Intent {
     pub fingerprint: [u8; 32],
 }
 
-/// What a listing selects; empty fields select everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Any of these states.
-    pub states: Vec<ExecutionState>,
-    /// Runs of this tool.
-    pub tool: Option<String>,
-    /// Processes of this container.
-    pub container: Option<String>,
-    /// Created at this time or later.
-    pub created_from: Option<Timestamp>,
-    /// Created before this time.
-    pub created_before: Option<Timestamp>,
-    /// All of these labels.
-    pub labels: BTreeMap<String, String>,
-}
-
-#[derive(Serialize)]
-struct DetailRef<'a> {
-    subject: &'a Subject,
-    limits: &'a Limits,
-    outcome: Option<&'a Outcome>,
-}
-
-/// [`DetailRef`] as it is read back.
-#[derive(Deserialize)]
-struct Detail {
-    subject: Subject,
-    limits: Limits,
-    outcome: Option<Outcome>,
-}
-
-const COLUMNS: &str = "id, principal, request_id, state, created, started, ended, sequence, stdin, labels, detail, crc";
-
-/// The checksum of a record without its journal.
-fn record_crc(id: &[u8], state: &str, numbers: [Option<i64>; 5], labels: Option<&str>, detail: &[u8]) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(id);
-    crc.update(state.as_bytes());
-    for number in numbers {
-        crc.update(&number.unwrap_or(-1).to_le_bytes());
-    }
-    crc.update(labels.unwrap_or_default().as_bytes());
-    crc.update(detail);
-    crc.finalize()
-}
-
 /// The events of a blob that is what was written.
 fn checked_events(blob: &[u8], crc: Option<u32>) -> rusqlite::Result<Vec<Event>> {
     match crc {
         Some(crc) if crc != crc32fast::hash(blob) => {
-            Err(damaged(0, Type::Blob, "its journal does not match its checksum".into()))
+            Err(record::damaged(0, Type::Blob, "its journal does not match its checksum".into()))
         }
         _ => journal::decode(blob),
     }
@@ -136,9 +90,7 @@ pub fn put_counted(
     tally: &mut Tally,
 ) -> rusqlite::Result<()> {
     let origin = &execution.origin;
-    let detail = DetailRef { subject: &origin.subject, limits: &origin.limits, outcome: execution.outcome.as_deref() };
-    let detail =
-        postcard::to_stdvec(&detail).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let detail = record::detail(execution)?;
     let journal = journal.map(journal::encode).transpose()?;
     let labels = if origin.labels.is_empty() {
         None
@@ -158,13 +110,14 @@ pub fn put_counted(
     let (created, started, ended) = (time(origin.created), execution.started.map(time), execution.ended.map(time));
     let (sequence, stdin) = (integer(execution.last_sequence), integer(execution.stdin_offset));
     let numbers = [Some(created), started, ended, Some(sequence), Some(stdin)];
-    let crc = record_crc(id, execution.state.name(), numbers, labels.as_deref(), &detail);
+    let crc = record::crc(id, execution.state.name(), numbers, labels.as_deref(), &detail);
     let journal_crc = journal.as_deref().map(crc32fast::hash);
     let added = db
         .prepare_cached(
             "INSERT INTO executions (id, state, tool, container, principal, request_id, fingerprint, created, started,
-                                     ended, sequence, stdin, labels, detail, journal, bytes, crc, journal_crc)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+                                     ended, sequence, stdin, labels, detail, journal, bytes, crc, journal_crc,
+                                     session, parent)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
              ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
@@ -186,6 +139,8 @@ pub fn put_counted(
             bytes,
             crc,
             journal_crc,
+            origin.session.as_ref().map(SessionId::as_bytes),
+            origin.parent.as_ref().map(ExecutionId::as_bytes),
         ])?;
     if added > 0 {
         tally.add(bytes);
@@ -273,7 +228,7 @@ pub fn remove_chunks(db: &Connection, id: ExecutionId) -> rusqlite::Result<()> {
 /// One execution.
 pub fn get(db: &Connection, id: ExecutionId) -> rusqlite::Result<Option<Execution>> {
     db.prepare_cached(&format!("SELECT {COLUMNS} FROM executions WHERE id = ?1"))?
-        .query_row([id.as_bytes()], execution)
+        .query_row([id.as_bytes()], record::execution)
         .optional()
 }
 
@@ -287,94 +242,6 @@ pub fn events(db: &Connection, id: ExecutionId) -> rusqlite::Result<Vec<Event>> 
         Some((Some(blob), crc)) => checked_events(&blob, crc),
         _ => Ok(Vec::new()),
     }
-}
-
-/// Executions that a filter selects, newest first, from the one before `before`.
-pub fn list(
-    db: &Connection,
-    filter: &Filter,
-    before: Option<ExecutionId>,
-    limit: usize,
-) -> rusqlite::Result<Vec<Execution>> {
-    let mut sql = format!("SELECT {COLUMNS} FROM executions WHERE true");
-    let mut values: Vec<Value> = Vec::new();
-    let mut condition = |text: &str, value: Value| {
-        sql.push_str(text);
-        values.push(value);
-    };
-    if let Some(before) = before {
-        condition(" AND id < ?", Value::Blob(before.as_bytes().to_vec()));
-    }
-    if let Some(tool) = &filter.tool {
-        condition(" AND tool = ?", Value::Text(tool.clone()));
-    }
-    if let Some(container) = &filter.container {
-        condition(" AND container = ?", Value::Text(container.clone()));
-    }
-    if let Some(from) = filter.created_from {
-        condition(" AND created >= ?", Value::Integer(time(from)));
-    }
-    if let Some(before) = filter.created_before {
-        condition(" AND created < ?", Value::Integer(time(before)));
-    }
-    for (key, value) in &filter.labels {
-        condition(" AND EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ?", Value::Text(key.clone()));
-        condition(" AND value = ?)", Value::Text(value.clone()));
-    }
-    if !filter.states.is_empty() {
-        let marks = vec!["?"; filter.states.len()].join(", ");
-        sql.push_str(&format!(" AND state IN ({marks})"));
-        values.extend(filter.states.iter().map(|state| Value::Text(state.name().into())));
-        if filter.states.iter().all(|state| !state.is_final()) {
-            // Lets the small index of unfinished executions answer.
-            sql.push_str(" AND ended IS NULL");
-        }
-    }
-    sql.push_str(" ORDER BY id DESC LIMIT ?");
-    values.push(Value::Integer(limit as i64));
-    db.prepare_cached(&sql)?.query_map(params_from_iter(values), execution)?.collect()
-}
-
-fn execution(row: &Row) -> rusqlite::Result<Execution> {
-    let text: String = row.get(3)?;
-    let state =
-        ExecutionState::from_name(&text).ok_or_else(|| damaged(3, Type::Text, format!("unknown state {text:?}")))?;
-    let blob: Vec<u8> = row.get(10)?;
-    let detail: Detail = postcard::from_bytes(&blob).map_err(|error| damaged(10, Type::Blob, error.to_string()))?;
-    let labels = match row.get::<_, Option<String>>(9)? {
-        Some(text) => serde_json::from_str(&text).map_err(|error| damaged(9, Type::Text, error.to_string()))?,
-        None => BTreeMap::new(),
-    };
-    let optional_time = |column| row.get::<_, Option<i64>>(column).map(|time| time.map(timestamp));
-    if let Some(crc) = row.get::<_, Option<u32>>(11)? {
-        let id: [u8; 16] = row.get(0)?;
-        let numbers = [row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?];
-        let labels: Option<String> = row.get(9)?;
-        if crc != record_crc(&id, &text, numbers, labels.as_deref(), &blob) {
-            return Err(damaged(11, Type::Integer, "it does not match its checksum".into()));
-        }
-    }
-    Ok(Execution {
-        origin: Arc::new(Origin {
-            id: ExecutionId::from_bytes(row.get(0)?),
-            subject: detail.subject,
-            principal: row.get::<_, String>(1)?.into(),
-            request_id: row.get::<_, Option<[u8; 16]>>(2)?.map(RequestId::from_bytes),
-            labels,
-            limits: detail.limits,
-            created: timestamp(row.get(4)?),
-        }),
-        state,
-        started: optional_time(5)?,
-        ended: optional_time(6)?,
-        last_sequence: unsigned(row.get(7)?),
-        stdin_offset: unsigned(row.get(8)?),
-        outcome: detail.outcome.map(Arc::new),
-    })
-}
-
-fn damaged(column: usize, kind: Type, why: String) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, kind, format!("damaged record: {why}").into())
 }
 
 // SQLite's integers are signed; times and counts here never reach the sign bit.

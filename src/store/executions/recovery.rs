@@ -1,6 +1,7 @@
 //! What becomes of executions that a killed server left unfinished.
 
-use super::{COLUMNS, checked_events, execution, put, remove_chunks};
+use super::record::{COLUMNS, execution};
+use super::{checked_events, put, remove_chunks};
 use crate::domain::event::{Event, EventKind, Truncated};
 use crate::domain::execution::{Execution, ExecutionState, Exit, Outcome, Usage};
 use crate::domain::time::Timestamp;
@@ -46,19 +47,16 @@ pub fn recover(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
         let flushed = events.last().map_or(0, |event| event.sequence);
         let last = flushed + UNKNOWN_EVENTS;
         let gap = Truncated { first_sequence: flushed + 1, stdout_offset: written[0], stderr_offset: written[1] };
-        let outcome = Arc::new(Outcome {
-            exit: Exit::ServerLost,
-            message: "the server died while this ran; what it had written by then is kept, and it was not run again"
-                .into(),
-            usage: Usage {
-                run_time: lost.started.map_or(Duration::ZERO, |started| {
-                    events.last().map_or(Duration::ZERO, |event| event.time.since(started))
-                }),
-                stdout_bytes: written[0],
-                stderr_bytes: written[1],
-                ..Usage::default()
-            },
-        });
+        let usage = Usage {
+            run_time: lost.started.map_or(Duration::ZERO, |started| {
+                events.last().map_or(Duration::ZERO, |event| event.time.since(started))
+            }),
+            stdout_bytes: written[0],
+            stderr_bytes: written[1],
+            ..Usage::default()
+        };
+        let message = "the server died while this ran; what it had written by then is kept, and it was not run again";
+        let outcome = Arc::new(Outcome::new(Exit::ServerLost, message, usage));
         lost.state = ExecutionState::Lost;
         lost.ended = Some(now);
         lost.last_sequence = last + 1;

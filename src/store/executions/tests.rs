@@ -1,15 +1,16 @@
 use super::recovery::UNKNOWN_EVENTS;
 use super::*;
 use crate::domain::event::{EventKind, OutputStream, Truncated};
-use crate::domain::execution::{Exit, Usage};
+use crate::domain::execution::{ExecutionState, Exit, Origin, Outcome, Usage};
 use crate::domain::limits::LimitsPolicy;
 use crate::store::Store;
+use std::sync::Arc;
 use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn finished(created: Timestamp) -> Execution {
-    let outcome = Outcome { exit: Exit::Exited { code: 0 }, message: String::new(), usage: Usage::default() };
+    let outcome = Outcome::new(Exit::Exited { code: 0 }, "", Usage::default());
     Execution {
         origin: Arc::new(Origin {
             id: ExecutionId::new(),
@@ -19,12 +20,16 @@ fn finished(created: Timestamp) -> Execution {
             labels: [("quote\"d".to_owned(), "v".to_owned())].into(),
             limits: LimitsPolicy::default().defaults,
             created,
+            session: None,
+            parent: None,
+            target: "".into(),
         }),
         state: ExecutionState::Succeeded,
         started: Some(created),
         ended: Some(created),
         last_sequence: 1,
         stdin_offset: 0,
+        session_turn: 0,
         outcome: Some(outcome.into()),
     }
 }
@@ -53,6 +58,33 @@ async fn records_come_back_as_they_were() {
         let filter = Filter { labels: execution.origin.labels.clone(), ..Filter::default() };
         assert_eq!(list(db, &filter, None, 10)?.len(), 1);
         assert_eq!(list(db, &Filter { tool: Some("other".into()), ..filter }, None, 10)?.len(), 0);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_session_or_a_parent_is_kept_and_listed_by_it() {
+    with(|db| {
+        let (session, parent) = (SessionId::new(), ExecutionId::new());
+        let mut inside = finished(Timestamp(1));
+        inside.session_turn = 7;
+        inside.origin = Arc::new(Origin {
+            session: Some(session),
+            parent: Some(parent),
+            target: format!("session {session}").into(),
+            ..Origin::clone(&inside.origin)
+        });
+        put(db, &inside, None, Some(&[]))?;
+        put(db, &finished(Timestamp(2)), None, Some(&[]))?;
+        let found = get(db, inside.origin.id)?.expect("it was put");
+        assert_eq!(format!("{found:?}"), format!("{inside:?}"));
+        let ids = |filter: Filter| -> rusqlite::Result<Vec<ExecutionId>> {
+            Ok(list(db, &filter, None, 10)?.iter().map(|execution| execution.origin.id).collect())
+        };
+        assert_eq!(ids(Filter { session: Some(session), ..Filter::default() })?, [inside.origin.id]);
+        assert_eq!(ids(Filter { parent: Some(parent), ..Filter::default() })?, [inside.origin.id]);
+        assert_eq!(ids(Filter { session: Some(SessionId::new()), ..Filter::default() })?, []);
         Ok(())
     })
     .await;

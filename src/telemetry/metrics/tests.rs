@@ -14,9 +14,12 @@ fn ended(tool: &str) -> Execution {
         labels: Default::default(),
         limits: LimitsPolicy::default().defaults,
         created: Timestamp::now(),
+        session: None,
+        parent: None,
+        target: "".into(),
     };
     let usage = Usage { run_time: Duration::from_micros(20), dropped_bytes: 5, ..Usage::default() };
-    let outcome = Outcome { exit: Exit::Exited { code: 0 }, message: String::new(), usage };
+    let outcome = Outcome::new(Exit::Exited { code: 0 }, "", usage);
     Execution {
         origin: Arc::new(origin),
         state: outcome.exit.state(),
@@ -24,6 +27,7 @@ fn ended(tool: &str) -> Execution {
         ended: None,
         last_sequence: 1,
         stdin_offset: 0,
+        session_turn: 0,
         outcome: Some(Arc::new(outcome)),
     }
 }

@@ -71,6 +71,12 @@ pub(super) struct LimitsKeys {
     pub(super) host_calls: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) fuel: Option<u64>,
+    #[serde(serialize_with = "bytes", skip_serializing_if = "Option::is_none")]
+    pub(super) scratch: Option<ByteSize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) child_executions: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) child_depth: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

@@ -18,6 +18,7 @@ from .errors import (
     Unavailable,
     Unimplemented,
 )
+from .left import File, RichOutput
 from .result import ExecutionFailed, Result
 from .settings import Settings
 
@@ -30,6 +31,7 @@ __all__ = [
     "ExecutionFailed",
     "FailedPrecondition",
     "FieldViolation",
+    "File",
     "Internal",
     "InvalidArgument",
     "NotFound",
@@ -37,6 +39,7 @@ __all__ = [
     "PermissionDenied",
     "ResourceExhausted",
     "Result",
+    "RichOutput",
     "Settings",
     "Unauthenticated",
     "Unavailable",

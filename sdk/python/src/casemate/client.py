@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 
 from . import errors
+from .left import File, Files, inputs
 from .result import Result
 from .settings import Settings
 from .v1 import execution_pb2 as execution
@@ -27,6 +28,8 @@ _MAX_MESSAGE = 256 << 20
 # A dropped connection is tried again for about half a minute before the caller hears of it.
 _ATTEMPTS = 8
 _CHUNK = 1 << 20
+# Options of a start that say what the run gets besides its parameters.
+_INPUTS = ("files", "arguments", "environment", "stdin", "return_files")
 _DROPPED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
 
 
@@ -62,10 +65,19 @@ class Client:
         labels: Mapping[str, str] | None = None,
         request_id: str = "",
         timeout: float | None = None,
+        files: Mapping[str, bytes | str] | None = None,
+        arguments: Iterable[str] = (),
+        environment: Mapping[str, str] | None = None,
+        stdin: bytes | str = b"",
+        return_files: Iterable[str] = (),
     ) -> Result:
         """Runs a tool to its end. ``timeout``, in seconds, ends the call and the run with it. What the tool
-        does wrong is in the result, not an exception; :meth:`Result.check` makes it one."""
-        call = _call(tool, parameters, limits, labels, request_id, False)
+        does wrong is in the result, not an exception; :meth:`Result.check` makes it one.
+
+        ``files`` (by path), ``arguments``, ``environment`` and ``return_files`` (patterns such as
+        ``"out/*.png"``) are for interpreters and containers; ``stdin`` is for every tool."""
+        given = inputs(files, arguments, environment, stdin, return_files)
+        call = _call(tool, parameters, limits, labels, request_id, False, given)
         request = tools_pb2.ExecuteToolRequest(call=call)
         return Result.of(self._unary(self._tools.ExecuteTool, request, timeout))
 
@@ -78,10 +90,16 @@ class Client:
         labels: Mapping[str, str] | None = None,
         request_id: str = "",
         keep_stdin_open: bool = False,
+        files: Mapping[str, bytes | str] | None = None,
+        arguments: Iterable[str] = (),
+        environment: Mapping[str, str] | None = None,
+        stdin: bytes | str = b"",
+        return_files: Iterable[str] = (),
     ) -> Iterator[execution.ExecutionEvent]:
         """Runs a tool and yields its events as they happen, each once, also over dropped connections.
-        Leaving the iterator does not end the run."""
-        call = _call(tool, parameters, limits, labels, request_id, keep_stdin_open)
+        Leaving the iterator does not end the run. Inputs as :meth:`run`."""
+        given = inputs(files, arguments, environment, stdin, return_files)
+        call = _call(tool, parameters, limits, labels, request_id, keep_stdin_open, given)
         stream = self._tools.ExecuteToolStream(
             tools_pb2.ExecuteToolStreamRequest(call=call), metadata=self._metadata()
         )
@@ -113,6 +131,7 @@ class Client:
             options.pop("labels", None),
             options.pop("request_id", ""),
             options.pop("keep_stdin_open", False),
+            inputs(**{name: options.pop(name) for name in _INPUTS if name in options}),
         )
         if options:
             raise TypeError(f"unknown options: {', '.join(sorted(options))}")
@@ -161,6 +180,13 @@ class Client:
             if failures >= _ATTEMPTS:
                 raise problem
             _pause(failures)
+
+    def files(self, execution_id: str) -> dict[str, File]:
+        """The files that a run left and that were kept, by path, with their whole contents; waits for its end."""
+        files = Files()
+        for event in self.watch(execution_id):
+            files.take(event)
+        return files.complete
 
     def get(self, execution_id: str) -> execution.Execution:
         """One execution."""
@@ -260,6 +286,7 @@ def _call(
     labels: Mapping[str, str] | None,
     request_id: str,
     keep_stdin_open: bool,
+    given: dict[str, Any],
 ) -> tools_pb2.ToolCall:
     # As text: integers keep all their digits, and the output comes back as text too.
     return tools_pb2.ToolCall(
@@ -269,6 +296,7 @@ def _call(
         labels=labels,
         request_id=request_id,
         keep_stdin_open=keep_stdin_open,
+        **given,
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from .left import File, RichOutput
 from .v1 import execution_pb2 as execution
+from .v1 import output_pb2 as output_messages
 from .v1 import tools_pb2 as tools
 
 
@@ -15,6 +18,8 @@ class ExecutionFailed(Exception):
 
     def __init__(self, result: Result) -> None:
         message = result.message or f"exit code {result.exit_code}"
+        if not result.message and result.exception:
+            message = f"{result.exception.type_name}: {result.exception.message}"
         super().__init__(f"{result.state}: {message}")
         self.result = result
 
@@ -25,11 +30,16 @@ class Result:
 
     ``output`` is a Python value if the tool printed JSON, else text, else bytes; ``state`` and
     ``exit_reason`` are names of the contract without their prefix, such as ``SUCCEEDED`` and ``EXITED``.
+    ``value`` is the value of the last expression, ``rich_outputs`` what was displayed, ``files`` what was kept
+    of the files it left, by path: interpreters fill them.
     """
 
     execution: execution.Execution
     output: Any
     stderr: str
+    value: RichOutput | None = None
+    rich_outputs: tuple[RichOutput, ...] = ()
+    files: Mapping[str, File] = field(default_factory=dict)
 
     @property
     def execution_id(self) -> str:
@@ -57,6 +67,11 @@ class Result:
         return self.execution.result.message
 
     @property
+    def exception(self) -> output_messages.ExceptionInfo | None:
+        """The exception that ended the program, with its traceback."""
+        return self.execution.result.exception if self.execution.result.HasField("exception") else None
+
+    @property
     def ok(self) -> bool:
         """Whether it ended well."""
         return self.execution.state == execution.EXECUTION_STATE_SUCCEEDED
@@ -78,4 +93,11 @@ class Result:
             value = getattr(output, kind)
         else:
             value = None
-        return Result(response.execution, value, response.stderr)
+        return Result(
+            response.execution,
+            value,
+            response.stderr,
+            RichOutput.of(response.value) if response.HasField("value") else None,
+            tuple(map(RichOutput.of, response.rich_outputs)),
+            {file.path: File.of(file) for file in response.files},
+        )

@@ -1,0 +1,343 @@
+"""Runs turns: one piece of code each, in `__main__`, as the host asks. Frozen into every image.
+
+The host is asked through `_host.call(bytes) -> bytes`. Both ways a message is one line of JSON, a newline,
+and raw bytes. What user code does to modules it shares with this one must not break a turn, so everything
+needed is bound here once.
+"""
+
+
+def _install():
+    import ast, builtins, gc, inspect, io, json, linecache, os, sys, time, traceback, types
+    import _host, _reactor
+
+    host_call = _host.call
+    dumps, loads = json.dumps, json.loads
+    compile_, exec_, eval_, isinstance_, len_, type_, str_, repr_ = (
+        compile, exec, eval, isinstance, len, type, str, repr)
+    FileIO, BufferedReader, BufferedWriter, TextIOWrapper = (
+        io.FileIO, io.BufferedReader, io.BufferedWriter, io.TextIOWrapper)
+    main = sys.modules["__main__"].__dict__
+    environ, urandom = os.environ, os.urandom
+    ONLY_AST = ast.PyCF_ONLY_AST
+    AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    MAX_MESSAGE = 16 << 10
+    MAX_TRACEBACK = 64 << 10
+    MAX_TEXT = 256 << 10
+
+    def ask(header, payload=b""):
+        answer = host_call(dumps(header).encode() + b"\n" + payload)
+        if answer is None:
+            raise RuntimeError("the host did not answer")
+        head, _, body = answer.partition(b"\n")
+        return loads(head), body
+
+    # -- streams -------------------------------------------------------------------------------------------
+
+    def open_streams():
+        # By lines, as on a terminal: whoever follows sees what is said when it is said.
+        sys.stdin = sys.__stdin__ = TextIOWrapper(
+            BufferedReader(FileIO(0, "rb", closefd=False)), encoding="utf-8", errors="surrogateescape")
+        sys.stdout = sys.__stdout__ = TextIOWrapper(
+            BufferedWriter(FileIO(1, "wb", closefd=False)), encoding="utf-8", errors="surrogateescape",
+            line_buffering=True)
+        sys.stderr = sys.__stderr__ = TextIOWrapper(
+            BufferedWriter(FileIO(2, "wb", closefd=False)), encoding="utf-8", errors="backslashreplace",
+            line_buffering=True)
+        for stream, name, mode in ((sys.stdin, "<stdin>", "r"), (sys.stdout, "<stdout>", "w"),
+                                   (sys.stderr, "<stderr>", "w")):
+            stream.mode = mode
+        return sys.stdin, sys.stdout, sys.stderr
+
+    def flush(*streams):
+        for stream in streams:
+            try:
+                stream.flush()
+            except BaseException:
+                pass
+
+    # -- rich outputs --------------------------------------------------------------------------------------
+
+    def as_bytes(content):
+        return content.encode("utf-8", "replace") if isinstance_(content, str_) else bytes(content)
+
+    def send_rich(kind, forms, metadata=None):
+        header = {"m": "rich", "kind": kind,
+                  "forms": [{"mime": mime, "size": len_(content)} for mime, content in forms]}
+        if metadata:
+            header["metadata"] = metadata
+        ask(header, b"".join(content for _, content in forms))
+
+    def text_of(value):
+        try:
+            text = repr_(value)
+        except Exception as problem:
+            text = f"<{type_(value).__name__} whose repr() raised {type_(problem).__name__}>"
+        if len_(text) > MAX_TEXT:
+            text = text[:MAX_TEXT] + f"... ({len_(text)} characters)"
+        return text
+
+    def plain(value, depth=0):
+        kind = type_(value)
+        if value is None or kind in (bool, int, float, str_):
+            return True
+        if depth > 32:
+            return False
+        if kind in (list, tuple):
+            return len_(value) <= 100_000 and all(plain(item, depth + 1) for item in value)
+        if kind is dict:
+            return len_(value) <= 100_000 and all(
+                type_(key) is str_ and plain(item, depth + 1) for key, item in value.items())
+        return False
+
+    def json_of(value):
+        """The value as JSON, if it is JSON; numpy's scalars and arrays count by their own account."""
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and isinstance_(value, (numpy.ndarray, numpy.generic)):
+            if getattr(value, "size", 1) > 100_000:
+                return None
+            value = value.tolist()
+        if not plain(value):
+            return None
+        try:
+            text = dumps(value, allow_nan=False, ensure_ascii=False)
+        except (ValueError, TypeError, RecursionError):
+            return None
+        return text
+
+    METHODS = (("text/html", "_repr_html_"), ("image/svg+xml", "_repr_svg_"), ("image/png", "_repr_png_"),
+               ("image/jpeg", "_repr_jpeg_"), ("text/markdown", "_repr_markdown_"),
+               ("text/latex", "_repr_latex_"), ("application/json", "_repr_json_"))
+
+    def figure_type():
+        module = sys.modules.get("matplotlib.figure")
+        return getattr(module, "Figure", ())
+
+    def forms_of(value):
+        forms = {}
+        figure = figure_type()
+        if figure and isinstance_(value, figure):
+            forms["image/png"] = png_of(value)
+        bundle = getattr(type_(value), "_repr_mimebundle_", None)
+        if bundle is not None:
+            try:
+                data = bundle(value)
+                data = data[0] if isinstance_(data, tuple) else data
+                for mime, content in dict(data or {}).items():
+                    forms.setdefault(str_(mime), dumps(content).encode() if mime.endswith("json") else as_bytes(content))
+            except Exception:
+                pass
+        for mime, method in METHODS:
+            method = getattr(type_(value), method, None)
+            if mime in forms or method is None:
+                continue
+            try:
+                content = method(value)
+                if isinstance_(content, tuple):
+                    content = content[0]
+                if content is not None:
+                    forms[mime] = dumps(content).encode() if mime.endswith("json") else as_bytes(content)
+            except Exception:
+                # A form that cannot be made is left out; the text is always there.
+                pass
+        if "application/json" not in forms:
+            text = json_of(value)
+            if text is not None:
+                forms["application/json"] = text.encode("utf-8", "replace")
+        forms.pop("text/plain", None)
+        rich = list(forms.items())
+        rich.append(("text/plain", text_of(value).encode("utf-8", "replace")))
+        return rich
+
+    def png_of(figure):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", bbox_inches="tight")
+        return buffer.getvalue()
+
+    def show_figures(*_, **__):
+        """Every open figure becomes a rich output, and is closed."""
+        pyplot = sys.modules.get("matplotlib.pyplot")
+        if pyplot is None:
+            return
+        for number in pyplot.get_fignums():
+            figure = pyplot.figure(number)
+            send_rich("display", [("image/png", png_of(figure)), ("text/plain", text_of(figure).encode())])
+        pyplot.close("all")
+
+    def display(*values, **forms):
+        """Shows values as rich outputs: tables as HTML, figures as images, anything by its `_repr_*_` methods.
+
+        With keywords, shows one output in the forms given: display(html="<b>x</b>", text="x"),
+        display(png=data).
+        """
+        if forms:
+            names = {"html": "text/html", "svg": "image/svg+xml", "png": "image/png", "jpeg": "image/jpeg",
+                     "markdown": "text/markdown", "latex": "text/latex", "json": "application/json",
+                     "text": "text/plain"}
+            unknown = set(forms) - set(names)
+            if unknown:
+                raise TypeError(f"display() takes {', '.join(names)}; got {', '.join(sorted(unknown))}")
+            text = forms.pop("text", None)
+            parts = [(names[name], dumps(content).encode() if name == "json" else as_bytes(content))
+                     for name, content in forms.items()]
+            if text is not None:
+                parts.append(("text/plain", as_bytes(text)))
+            send_rich("display", parts)
+        for value in values:
+            figure = figure_type()
+            send_rich("display", forms_of(value))
+            if figure and isinstance_(value, figure):
+                # Shown once, not once more at the end of the turn.
+                sys.modules["matplotlib.pyplot"].close(value)
+
+    # -- exceptions ----------------------------------------------------------------------------------------
+
+    def own(frame):
+        return frame.filename.startswith(("<casemate ", "<reactor>", "<frozen "))
+
+    def is_users(filename):
+        return filename == "<code>" or filename.startswith("<turn ") or filename.startswith(("/work/", "/tmp/"))
+
+    def without_us(summary):
+        """Frames of this file are none of the user's business."""
+        seen = set()
+        todo = [summary]
+        while todo:
+            one = todo.pop()
+            if one is None or id(one) in seen:
+                continue
+            seen.add(id(one))
+            if one.stack:
+                kept = [frame for frame in one.stack if not own(frame)]
+                one.stack[:] = kept
+            todo += [one.__cause__, one.__context__, *(one.exceptions or ())]
+        return summary
+
+    def report(problem, stderr):
+        problem.__traceback__ = problem.__traceback__
+        summary = without_us(traceback.TracebackException.from_exception(problem, capture_locals=False, compact=True))
+        text = "".join(summary.format())
+        if len_(text) > MAX_TRACEBACK:
+            half = MAX_TRACEBACK // 2 - 20
+            text = text[:half] + "\n... (cut) ...\n" + text[-half:]
+        frames = [{
+            "file": frame.filename, "line": frame.lineno or 0,
+            "column": (frame.colno or 0) + 1 if frame.colno is not None else 0,
+            "function": "" if frame.name == "<module>" else frame.name, "source": (frame.line or "")[:1000],
+        } for frame in summary.stack if is_users(frame.filename)][-64:]
+        kind = type_(problem)
+        if isinstance_(problem, SyntaxError) and problem.filename and is_users(problem.filename):
+            frames = [{"file": problem.filename, "line": problem.lineno or 0, "column": problem.offset or 0,
+                       "function": "", "source": (problem.text or "").rstrip("\n")[:1000]}]
+        module = kind.__module__
+        name = kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"
+        try:
+            message = str_(problem)
+        except Exception:
+            message = "<the message cannot be shown>"
+        try:
+            stderr.write(text)
+        except Exception:
+            pass
+        header = {"m": "exception", "type": name, "message": message[:MAX_MESSAGE], "frames": frames}
+        ask(header, text.encode("utf-8", "backslashreplace"))
+
+    def exit_code(problem, stderr):
+        code = problem.code
+        if code is None:
+            return 0
+        if isinstance_(code, int):
+            return code & 0xFF
+        stderr.write(f"{code}\n")
+        return 1
+
+    # -- a turn --------------------------------------------------------------------------------------------
+
+    def reseed():
+        random = sys.modules.get("random")
+        if random is not None:
+            random.seed()
+        nprandom = sys.modules.get("numpy.random")
+        if nprandom is not None:
+            # As `seed()` would, but at a tenth of its cost.
+            words = sys.modules["numpy"].frombuffer(urandom(2496), "u4")
+            nprandom.set_state(("MT19937", words, 624))
+        tempfile = sys.modules.get("tempfile")
+        if tempfile is not None:
+            tempfile._name_sequence = None
+        uuid = sys.modules.get("uuid")
+        if uuid is not None:
+            uuid._node = uuid._last_timestamp = None
+
+    def run_code(source, name):
+        lines = source.splitlines(True)
+        linecache.cache[name] = (len_(source), None, lines, name)
+        # Not inherited: this file's own flags must not leak into the user's code.
+        tree = compile_(source, name, "exec", ONLY_AST | AWAIT, dont_inherit=True)
+        last = None
+        if tree.body and isinstance_(tree.body[-1], ast.Expr):
+            last = ast.Expression(tree.body.pop().value)
+        value = None
+        if tree.body:
+            value = run_part(compile_(tree, name, "exec", AWAIT, dont_inherit=True), None)
+        if last is None:
+            return None
+        return run_part(compile_(last, name, "eval", AWAIT, dont_inherit=True), True)
+
+    def run_part(code, wanted):
+        if code.co_flags & inspect.CO_COROUTINE:
+            import asyncio
+            return asyncio.run(types.FunctionType(code, main)())
+        return eval_(code, main)
+
+    def turn():
+        head, code = ask({"m": "turn"})
+        name = head["name"]
+        stdin, stdout, stderr = open_streams()
+        sys.argv = ["main.py", *head["argv"]]
+        if head["reseed"]:
+            reseed()
+        before = None
+        env = head["env"]
+        if env:
+            before = {key: environ.get(key) for key in env}
+            environ.update(env)
+        status = 0
+        try:
+            try:
+                try:
+                    source = code.decode("utf-8")
+                except UnicodeDecodeError as problem:
+                    raise SyntaxError(f"the code is not UTF-8: {problem}", (name, 1, 1, None)) from None
+                value = run_code(source, name)
+                if value is not None:
+                    builtins._ = value
+                    send_rich("value", forms_of(value))
+                show_figures()
+            except SystemExit as problem:
+                status = exit_code(problem, stderr)
+            except BaseException as problem:
+                status = 1
+                sys.last_exc = problem
+                report(problem, stderr)
+        finally:
+            flush(sys.stdout, stdout, sys.stderr, stderr)
+            if before is not None:
+                for key, value in before.items():
+                    if value is None:
+                        environ.pop(key, None)
+                    else:
+                        environ[key] = value
+        ask({"m": "end", "code": status})
+
+    def run_turn(_text, _name):
+        turn()
+
+    # `turn` of the artifact calls these by name: its own handling of the first turn stays.
+    _reactor._run_turn = run_turn
+
+    builtins.display = display
+    return ask, display, show_figures, turn, reseed
+
+
+_casemate = _install()
+del _install
