@@ -7,17 +7,18 @@
 use self::accept::Accept;
 use crate::auth::Authenticator;
 use crate::config::Config;
-use crate::engine::{Compiler, Engine, EngineConfig, Pagemap};
+use crate::engine::{Compiler, DenyAll, Engine, EngineConfig, Pagemap};
 use crate::error::{Error, Result};
 use crate::execution::{Registry, RegistryConfig};
 use crate::health::{ComponentState, Health};
 use crate::interpreter::{Interpreters, InterpretersConfig};
 use crate::rpc::{Server, ServerConfig};
-use crate::session::{NoBuiltIns, Sessions, SessionsParts};
+use crate::session::kernel::Kernels;
+use crate::session::{Sessions, SessionsParts};
 use crate::store::Store;
 use crate::store::executions::Retention;
 use crate::telemetry::{Metrics, ModuleReadings};
-use crate::tool::{Catalog, CatalogConfig, ToolService};
+use crate::tool::{BuiltInSnapshots, Catalog, CatalogConfig, InterpreterKernels, Interpreting, Link, ToolService};
 use crate::{http, rpc, tool};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -274,7 +275,7 @@ impl Parts {
                 limits,
             },
             engine,
-            interpreters,
+            interpreters.clone(),
             store.clone(),
             Arc::new(observers::Tools::new(metrics.clone(), health.clone())),
         )
@@ -287,19 +288,25 @@ impl Parts {
             true => Some(Box::new(tool::watch(&catalog)?) as Box<dyn Send>),
             false => None,
         };
-        let tools = ToolService::new(catalog, registry.clone(), limits, config.execution.max_parameters);
+        let link = Link::default();
+        let made = interpreters.all().iter().filter(|interpreter| interpreter.installed().is_ok());
+        let kernels: Vec<Arc<InterpreterKernels>> = made
+            .map(|interpreter| InterpreterKernels::new(interpreter.clone(), Arc::new(DenyAll), link.clone()).into())
+            .collect();
         let sessions = Sessions::open(SessionsParts {
             store: store.clone(),
             registry: registry.clone(),
             directory: data.clone(),
             config: config.sessions.bounds(),
-            kernels: Vec::new(),
-            built_ins: Arc::new(NoBuiltIns),
+            kernels: kernels.iter().map(|kernels| kernels.clone() as Arc<dyn Kernels>).collect(),
+            built_ins: Arc::new(BuiltInSnapshots(interpreters)),
             observer: Arc::new(observers::Sessions::new(health.clone())),
         })
         .await?;
+        let interpreting = Interpreting { sessions: sessions.clone(), kernels, link };
+        let tools = ToolService::new(catalog, registry.clone(), limits, config.execution.max_parameters, interpreting);
         observers::read_from(metrics, registry.clone(), &store, tools.catalog(), &sessions);
-        Ok(Parts { store, registry, tools: Arc::new(tools), sessions, _watcher: watcher })
+        Ok(Parts { store, registry, tools, sessions, _watcher: watcher })
     }
 
     async fn close(&self, grace: Duration) {

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_128;
+use twox_hash::XxHash3_128;
 
 const PAGE: usize = 4096;
 
@@ -56,6 +56,8 @@ pub struct KeptTurn {
     pub environment: BTreeMap<String, String>,
     /// Files, arguments, environment, and which files to give back.
     pub inputs: Inputs,
+    /// Whether the contents of all files go along where the call names none: the isolate ends with the turn.
+    pub return_all: bool,
     /// What the turn may use.
     pub limits: Limits,
     /// Standard input.
@@ -215,8 +217,8 @@ impl Kept {
         let turned = self.isolate.turn(talk).await;
         let alive = turned.result.is_ok();
         let mut ended = Ended::of_turn(turned.said, turned.result, turned.denied, &turn.limits);
-        // The files stay; contents go along only where the call asks for them.
-        let patterns = Some(&*turn.inputs.return_files).filter(|patterns| !patterns.is_empty());
+        // Where the files stay, contents go along only if the call asks for them.
+        let patterns = Some(&*turn.inputs.return_files).filter(|patterns| turn.return_all || !patterns.is_empty());
         let wasi = self.isolate.wasi_mut();
         let left = files::give_back(wasi, &*turn.output, patterns, turn.limits.scratch_bytes);
         (ended.files, ended.unlisted_files) = left;
@@ -267,7 +269,7 @@ impl Kept {
         let Ok(pages) = self.written() else { return };
         let memory = self.isolate.memory();
         self.own = (pages.len() * PAGE) as u64;
-        self.frozen = pages.into_iter().map(|page| (page, xxh3_128(at(memory, page)))).collect();
+        self.frozen = pages.into_iter().map(|page| (page, XxHash3_128::oneshot(at(memory, page)))).collect();
     }
 
     /// The state as data: all that differs from the image, or only what changed since the last time.
@@ -277,7 +279,7 @@ impl Kept {
         let mut digests = HashMap::with_capacity(pages.len());
         let mut wanted = Vec::with_capacity(pages.len());
         for page in &pages {
-            let digest = xxh3_128(at(memory, *page));
+            let digest = XxHash3_128::oneshot(at(memory, *page));
             digests.insert(*page, digest);
             if whole || self.frozen.get(page) != Some(&digest) {
                 wanted.push(*page);
@@ -354,9 +356,17 @@ pub fn develop(frozen: &Frozen, base: &Image, path: &std::path::Path) -> Result<
         let place = place.ok_or_else(|| Error::Internal("a state has pages outside of its memory".into()))?;
         place.copy_from_slice(bytes);
     }
-    Image::write(path, base.artifact(), &memory)
-        .map_err(|error| Error::StoreUnavailable { problem: format!("{} cannot be written: {error}", path.display()) })?;
+    Image::write(path, base.artifact(), &memory).map_err(|error| Error::StoreUnavailable {
+        problem: format!("{} cannot be written: {error}", path.display()),
+    })?;
     Ok(memory.len() as u64)
+}
+
+/// What is no memory of a state whose memory became an image of its own.
+pub fn on_image(meta: &[u8], image: &std::path::Path) -> Result<Vec<u8>> {
+    let mut meta = read(meta).map_err(Error::Internal)?;
+    meta.image = Image::open(image).map_err(Error::Internal)?.digest();
+    postcard::to_stdvec(&meta).map_err(|error| Error::Internal(format!("a state cannot be written down: {error}")))
 }
 
 /// SHA-256 of the image that a state belongs to.

@@ -12,8 +12,8 @@
 
 mod children;
 mod files;
-mod kept;
 pub mod install;
+mod kept;
 mod library;
 pub mod memory;
 pub mod module;
@@ -24,7 +24,7 @@ mod talk;
 pub mod wasi;
 
 pub use children::{Children, Refused, Returned};
-pub use kept::{Frozen, Kept, KeptTurn, base_of, develop};
+pub use kept::{Frozen, Kept, KeptTurn, base_of, develop, on_image};
 pub use memory::{Image, SlotFacts, Tenant};
 pub use runtime::{Isolate, Language, Runtime, Turned, compile, fingerprint};
 pub use service::{Ended, Interpreter, Interpreters, InterpretersConfig, Run};

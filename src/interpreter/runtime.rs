@@ -193,9 +193,8 @@ impl Isolate {
         store.epoch_deadline_async_yield_and_update(1);
         let instance = inner.slots.instantiate(image, tenant, inner.pre.instantiate_async(&mut store)).await??;
         let memory = instance.get_memory(&mut store, "memory").ok_or_else(|| Error::msg("it exports no memory"))?;
-        let stack_pointer = instance
-            .get_global(&mut store, STACK_POINTER)
-            .ok_or_else(|| Error::msg("it exports no stack pointer"))?;
+        let stack_pointer =
+            instance.get_global(&mut store, STACK_POINTER).ok_or_else(|| Error::msg("it exports no stack pointer"))?;
         let stack_start = stack_pointer.get(&mut store).i32().unwrap_or_default();
         Ok(Isolate {
             store,

@@ -142,7 +142,8 @@ impl Install<'_> {
     ) -> Result<(), Failed> {
         let start = directory.join("start.image");
         let of = hex_array(artifact.digest);
-        if code.exists() && Image::open(&start).and_then(|image| image.verify().map(|()| image.artifact() == of)) == Ok(true)
+        if code.exists()
+            && Image::open(&start).and_then(|image| image.verify().map(|()| image.artifact() == of)) == Ok(true)
         {
             return Ok(());
         }

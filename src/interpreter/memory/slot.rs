@@ -61,7 +61,7 @@ impl Slot {
         if len <= self.len {
             return Ok(());
         }
-        if len > MAX_MEMORY || len % PAGE != 0 {
+        if len > MAX_MEMORY || !len.is_multiple_of(PAGE) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let access = MprotectFlags::READ | MprotectFlags::WRITE;

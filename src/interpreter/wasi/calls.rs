@@ -62,7 +62,7 @@ pub(super) fn add<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
         fd_allocate(fd: u32, offset: u64, length: u64) |_: G, w: &mut Wasi, fd, offset: u64, length: u64| {
             let end = offset.checked_add(length).ok_or(Errno::FBIG)?;
             if length == 0 { return Err(Errno::INVAL) }
-            let ino = w.to_write(fd)?;
+            let ino = w.writable_node(fd)?;
             if w.tree.node(ino)?.size() < end { w.tree.resize(ino, end) } else { Ok(()) }
         };
         fd_close(fd: u32) |_: G, w: &mut Wasi, fd| { let closed = w.table.close(fd)?; w.closed(closed); Ok(()) };
@@ -91,7 +91,7 @@ pub(super) fn add<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
             }
         };
         fd_filestat_set_size(fd: u32, size: u64) |_: G, w: &mut Wasi, fd, size| {
-            let ino = w.to_write(fd)?;
+            let ino = w.writable_node(fd)?;
             w.tree.resize(ino, size)
         };
         fd_filestat_set_times(fd: u32, accessed: u64, modified: u64, flags: u32) |_: G, w: &mut Wasi, fd, accessed, modified, flags| {
@@ -104,7 +104,7 @@ pub(super) fn add<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
             m.put_u32(at, read)
         };
         fd_pwrite(fd: u32, pieces: u32, count: u32, offset: u64, at: u32) |m: G, w: &mut Wasi, fd, pieces, count, offset, at| {
-            let ino = w.to_write(fd)?;
+            let ino = w.writable_node(fd)?;
             let written = write_file(m, w, ino, (pieces, count), offset)?;
             m.put_u32(at, written)
         };
@@ -293,7 +293,7 @@ impl Wasi {
     }
 
     /// The node of a file that is open for writing.
-    pub(super) fn to_write(&mut self, fd: u32) -> Result<Ino> {
+    pub(super) fn writable_node(&mut self, fd: u32) -> Result<Ino> {
         let file = self.table.get(fd)?.file()?;
         if file.write { Ok(file.ino) } else { Err(Errno::NOTCAPABLE) }
     }
