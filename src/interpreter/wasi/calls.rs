@@ -298,7 +298,7 @@ impl Wasi {
         if file.write { Ok(file.ino) } else { Err(Errno::NOTCAPABLE) }
     }
 
-    fn closed(&mut self, descriptor: Descriptor) {
+    pub(super) fn closed(&mut self, descriptor: Descriptor) {
         if let Some(ino) = descriptor.ino() {
             let held = self.table.holds(ino);
             self.tree.let_go(ino, held);
