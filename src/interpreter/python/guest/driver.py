@@ -324,8 +324,7 @@ def _install():
             uuid._node = uuid._last_timestamp = None
 
     def run_code(source, name):
-        # Split into lines only if a traceback needs them.
-        linecache.cache[name] = (lambda: source,)
+        linecache.cache[name] = (len_(source), None, source.splitlines(True), name)
         # Not inherited: this file's own flags must not leak into the user's code.
         tree = compile_(source, name, "exec", ONLY_AST | AWAIT, dont_inherit=True)
         last = None
