@@ -1,21 +1,24 @@
 //! The only composition root: from a configuration and bound listeners to a running server, and down again.
 //!
-//! Up: store, executions (what a killed server left becomes lost), engine, tools, services, listeners.
-//! Down: stop accepting, let executions finish within the grace period, end the rest, flush, close.
+//! Up: store, executions (what a killed server left becomes lost), engine, tools, sessions (as of their last
+//! checkpoints), services, listeners. Down: stop accepting, let executions finish within the grace period, end the
+//! rest, flush, make sessions durable, close.
 
 use self::accept::Accept;
 use crate::auth::Authenticator;
 use crate::config::Config;
-use crate::engine::{Compiler, Engine, EngineConfig, Pagemap};
+use crate::engine::{Compiler, DenyAll, Engine, EngineConfig, Pagemap};
 use crate::error::{Error, Result};
 use crate::execution::{Registry, RegistryConfig};
 use crate::health::{ComponentState, Health};
 use crate::interpreter::{Interpreters, InterpretersConfig};
 use crate::rpc::{Server, ServerConfig};
+use crate::session::kernel::Kernels;
+use crate::session::{Sessions, SessionsParts};
 use crate::store::Store;
 use crate::store::executions::Retention;
 use crate::telemetry::{Metrics, ModuleReadings};
-use crate::tool::{Catalog, CatalogConfig, ToolService};
+use crate::tool::{BuiltInSnapshots, Catalog, CatalogConfig, InterpreterKernels, Interpreting, Link, ToolService};
 use crate::{http, rpc, tool};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -139,6 +142,7 @@ pub async fn run(
             max_module: config.engine.max_module,
         },
         parts.tools.clone(),
+        parts.sessions.clone(),
         match &config.auth.token {
             Some(token) => Authenticator::token(token.expose()),
             None => Authenticator::open(),
@@ -202,6 +206,7 @@ struct Parts {
     store: Arc<Store>,
     registry: Registry,
     tools: Arc<ToolService>,
+    sessions: Arc<Sessions>,
     _watcher: Option<Box<dyn Send>>,
 }
 
@@ -270,7 +275,7 @@ impl Parts {
                 limits,
             },
             engine,
-            interpreters,
+            interpreters.clone(),
             store.clone(),
             Arc::new(observers::Tools::new(metrics.clone(), health.clone())),
         )
@@ -279,19 +284,37 @@ impl Parts {
             let facts = facts.facts();
             ModuleReadings { from_cache: facts.from_cache, compiled: facts.compiled }
         });
-        observers::read_from(metrics, registry.clone(), &store, &catalog);
         let watcher = match config.tools.watch {
             true => Some(Box::new(tool::watch(&catalog)?) as Box<dyn Send>),
             false => None,
         };
-        let tools = ToolService::new(catalog, registry.clone(), limits, config.execution.max_parameters);
-        Ok(Parts { store, registry, tools: Arc::new(tools), _watcher: watcher })
+        let link = Link::default();
+        let made = interpreters.all().iter().filter(|interpreter| interpreter.installed().is_ok());
+        let kernels: Vec<Arc<InterpreterKernels>> = made
+            .map(|interpreter| InterpreterKernels::new(interpreter.clone(), Arc::new(DenyAll), link.clone()).into())
+            .collect();
+        let sessions = Sessions::open(SessionsParts {
+            store: store.clone(),
+            registry: registry.clone(),
+            directory: data.clone(),
+            config: config.sessions.bounds(),
+            kernels: kernels.iter().map(|kernels| kernels.clone() as Arc<dyn Kernels>).collect(),
+            built_ins: Arc::new(BuiltInSnapshots(interpreters)),
+            observer: Arc::new(observers::Sessions::new(health.clone())),
+        })
+        .await?;
+        let interpreting = Interpreting { sessions: sessions.clone(), kernels, link };
+        let tools = ToolService::new(catalog, registry.clone(), limits, config.execution.max_parameters, interpreting);
+        observers::read_from(metrics, registry.clone(), &store, tools.catalog(), &sessions);
+        Ok(Parts { store, registry, tools, sessions, _watcher: watcher })
     }
 
     async fn close(&self, grace: Duration) {
         if let Err(error) = self.registry.shut_down(grace).await {
             tracing::error!(%error, "the last records could not be written");
         }
+        // No call runs any more: what the sessions hold is made durable.
+        self.sessions.shut_down().await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! The one error of the domain. Data lives in the variants; `rpc::status` alone turns it into a gRPC status.
 
-use crate::domain::id::{ExecutionId, RequestId};
+use crate::domain::id::{ExecutionId, RequestId, SessionId};
 use std::time::Duration;
 
 /// Result with the domain's error.
@@ -51,7 +51,9 @@ pub enum Error {
         problem: String,
     },
     /// An interpreter is not there, or what is there cannot be used.
-    #[error("interpreter {name:?} cannot be used: {problem}; run `casemate interpreters install` and restart the server")]
+    #[error(
+        "interpreter {name:?} cannot be used: {problem}; run `casemate interpreters install` and restart the server"
+    )]
     InterpreterMissing {
         /// The interpreter, which is also the name of its tool.
         name: String,
@@ -109,6 +111,80 @@ pub enum Error {
         limit: u64,
         /// When a retry makes sense.
         retry_after: Duration,
+    },
+    /// No such session, or it belongs to somebody else, or its retention has passed.
+    #[error("there is no session {id}: it never existed, belongs to somebody else, or was closed a while ago")]
+    SessionNotFound {
+        /// The id asked for.
+        id: SessionId,
+    },
+    /// The session is closed.
+    #[error("session {id} is closed: {message}")]
+    SessionClosed {
+        /// The session.
+        id: SessionId,
+        /// How that came, and what to do.
+        message: String,
+    },
+    /// The session is at another turn than the caller expects.
+    #[error(
+        "session {id} is at turn {turn}, not at {expected}; nothing ran. Look at its state, then call with expected_turn {turn} or without"
+    )]
+    TurnMismatch {
+        /// The session.
+        id: SessionId,
+        /// The turn the caller expects.
+        expected: u64,
+        /// The turn it is at.
+        turn: u64,
+    },
+    /// The target cannot run the tool.
+    #[error("{target} cannot run tool {tool:?}: {problem}")]
+    TargetMismatch {
+        /// The target, such as "session ID".
+        target: String,
+        /// The tool.
+        tool: String,
+        /// Why, and what to do.
+        problem: String,
+    },
+    /// An execution never began, for a reason that an earlier answer told.
+    #[error("execution {id} never began: {message}")]
+    NotStarted {
+        /// The execution.
+        id: ExecutionId,
+        /// Why.
+        message: String,
+    },
+    /// A bound on how much there may be is reached, and waiting alone does not help.
+    #[error("{what}: at most {limit}; {todo}")]
+    QuotaReached {
+        /// What there is too much of.
+        what: String,
+        /// The bound.
+        limit: String,
+        /// What to do.
+        todo: &'static str,
+    },
+    /// No such snapshot.
+    #[error("there is no snapshot {name:?}; ListSnapshots shows what there is")]
+    SnapshotNotFound {
+        /// The id or name asked for.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("there is a snapshot {name:?} already; choose another name, or delete that one")]
+    SnapshotExists {
+        /// The name.
+        name: String,
+    },
+    /// The snapshot cannot be used, or not deleted, as asked.
+    #[error("snapshot {name:?} {problem}")]
+    SnapshotUnusable {
+        /// The snapshot.
+        name: String,
+        /// Why and what to do; continues the sentence.
+        problem: String,
     },
     /// A write to standard input leaves a gap.
     #[error(
@@ -227,6 +303,15 @@ impl Error {
             Error::RequestIdReused { .. } => Reason::RequestIdReused,
             Error::MessageTooLarge { .. } => Reason::MessageTooLarge,
             Error::Overloaded { .. } => Reason::Overloaded,
+            Error::SessionNotFound { .. } => Reason::SessionNotFound,
+            Error::SessionClosed { .. } => Reason::SessionClosed,
+            Error::TurnMismatch { .. } => Reason::TurnMismatch,
+            Error::TargetMismatch { .. } => Reason::TargetMismatch,
+            Error::NotStarted { .. } => Reason::NotStarted,
+            Error::QuotaReached { .. } => Reason::QuotaReached,
+            Error::SnapshotNotFound { .. } => Reason::SnapshotNotFound,
+            Error::SnapshotExists { .. } => Reason::SnapshotExists,
+            Error::SnapshotUnusable { .. } => Reason::SnapshotUnusable,
             Error::StdinGap { .. } => Reason::StdinGap,
             Error::StdinClosed { .. } => Reason::StdinClosed,
             Error::StdinFull { .. } => Reason::StdinFull,
@@ -276,6 +361,15 @@ reasons! {
     RequestIdReused = "REQUEST_ID_REUSED",
     MessageTooLarge = "MESSAGE_TOO_LARGE",
     Overloaded = "OVERLOADED",
+    SessionNotFound = "SESSION_NOT_FOUND",
+    SessionClosed = "SESSION_CLOSED",
+    TurnMismatch = "TURN_MISMATCH",
+    TargetMismatch = "TARGET_MISMATCH",
+    NotStarted = "NOT_STARTED",
+    QuotaReached = "QUOTA_REACHED",
+    SnapshotNotFound = "SNAPSHOT_NOT_FOUND",
+    SnapshotExists = "SNAPSHOT_EXISTS",
+    SnapshotUnusable = "SNAPSHOT_UNUSABLE",
     StdinGap = "STDIN_GAP",
     StdinClosed = "STDIN_CLOSED",
     StdinFull = "STDIN_FULL",

@@ -10,6 +10,7 @@
 //! auth  health  telemetry      who may | how it is | what it tells
 //! config                       typed sections; the only reader of the environment
 //! tool                         manifests, schemas, the catalog, the call
+//! session                      live state between calls: line, turns, checkpoints, forks, snapshots
 //! execution                    registry, journal, input, admission, records
 //! engine                       WASM: variants, cache, compiler, limits, host interface
 //! store                        the embedded database
@@ -44,6 +45,7 @@ pub mod http;
 pub mod interpreter;
 pub mod proto;
 pub mod rpc;
+pub mod session;
 pub mod store;
 pub mod telemetry;
 pub mod tool;

@@ -2,10 +2,11 @@
 
 use crate::execution::Registry;
 use crate::health::{ComponentState, Health};
+use crate::interpreter::Interpreters;
 use crate::rpc::RpcObserver;
+use crate::session::{self, SessionObserver};
 use crate::store::Store;
 use crate::telemetry::{Metrics, Readings};
-use crate::interpreter::Interpreters;
 use crate::tool::{Catalog, CatalogObserver, Entry};
 use parking_lot::Mutex;
 use std::collections::HashSet;
@@ -60,6 +61,31 @@ impl CatalogObserver for Tools {
     }
 }
 
+/// Shows in the health whether the state of sessions can be made durable.
+pub(super) struct Sessions {
+    health: Health,
+}
+
+impl Sessions {
+    pub(super) fn new(health: Health) -> Self {
+        health.set("sessions", ComponentState::Up, "");
+        Sessions { health }
+    }
+}
+
+impl SessionObserver for Sessions {
+    fn durability(&self, problem: Option<(usize, &str)>) {
+        match problem {
+            None => self.health.set("sessions", ComponentState::Up, ""),
+            // They go on; a crash would take what they did since.
+            Some((count, problem)) => {
+                let detail = format!("{count} sessions are not durable now: the newest checkpoint failed: {problem}");
+                self.health.set("sessions", ComponentState::Degraded, detail);
+            }
+        }
+    }
+}
+
 /// Shows the store's last failure in the health until a transaction succeeds again.
 pub(super) fn follow_store(store: &Store, health: Health) {
     let mut problem = store.problem();
@@ -76,14 +102,22 @@ pub(super) fn follow_store(store: &Store, health: Health) {
 }
 
 /// Gives the metrics the figures that others keep.
-pub(super) fn read_from(metrics: &Metrics, registry: Registry, store: &Arc<Store>, catalog: &Arc<Catalog>) {
-    let (store, catalog) = (Arc::downgrade(store), Arc::downgrade(catalog));
+pub(super) fn read_from(
+    metrics: &Metrics,
+    registry: Registry,
+    store: &Arc<Store>,
+    catalog: &Arc<Catalog>,
+    sessions: &Arc<session::Sessions>,
+) {
+    let (store, catalog, sessions) = (Arc::downgrade(store), Arc::downgrade(catalog), Arc::downgrade(sessions));
     metrics.read_from(move || {
         let (running, queued) = registry.load();
         let entries = catalog.upgrade().map(|catalog| catalog.list()).unwrap_or_default();
         let broken = entries.iter().filter(|entry| entry.serving().is_none()).count();
         let faulty = entries.iter().filter(|entry| entry.problem().is_some()).count();
+        let (open, memory, checkpoints) = sessions.upgrade().map(|sessions| sessions.load()).unwrap_or_default();
         Readings {
+            sessions: [open, memory, checkpoints],
             running,
             queued,
             store_pending: store.upgrade().map_or(0, |store| store.pending()),

@@ -4,6 +4,8 @@ use super::Global;
 use super::failure::{DENIED, Failure, UNAVAILABLE};
 use crate::config::{ClientSettings, Target};
 use crate::proto::v1::executions_client::ExecutionsClient;
+use crate::proto::v1::sessions_client::SessionsClient;
+use crate::proto::v1::snapshots_client::SnapshotsClient;
 use crate::proto::v1::tools_client::ToolsClient;
 use std::error::Error as _;
 use std::time::Duration;
@@ -76,6 +78,18 @@ impl Client {
     /// The Executions service.
     pub fn executions(&self) -> ExecutionsClient<Service> {
         ExecutionsClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+            .max_decoding_message_size(usize::MAX)
+    }
+
+    /// The Sessions service.
+    pub fn sessions(&self) -> SessionsClient<Service> {
+        SessionsClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+            .max_decoding_message_size(usize::MAX)
+    }
+
+    /// The Snapshots service.
+    pub fn snapshots(&self) -> SnapshotsClient<Service> {
+        SnapshotsClient::with_interceptor(self.channel.clone(), self.bearer.clone())
             .max_decoding_message_size(usize::MAX)
     }
 

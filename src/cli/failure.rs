@@ -70,9 +70,11 @@ impl Failure {
                 "give the server's token with CASEMATE_TOKEN, with --config naming its file, or with --token".into(),
             ),
             Code::PermissionDenied => (DENIED, "use a token that may do this".into()),
-            Code::NotFound => {
-                (NOT_FOUND, "`casemate tools list` and `casemate executions list` show what there is".into())
-            }
+            Code::NotFound => (
+                NOT_FOUND,
+                "`casemate tools list`, `executions list`, `sessions list` and `snapshots list` show what there is"
+                    .into(),
+            ),
             Code::InvalidArgument | Code::OutOfRange => {
                 (FAILED, "correct the fields named above; `casemate tools get NAME` shows what a tool takes".into())
             }

@@ -1,7 +1,7 @@
 //! The command line: one file per verb.
 //!
-//! `init`, `serve`, `config` and `health` are for whoever runs the server; `tools`, `run` and
-//! `executions` are clients of it. People get tables when standard output is a terminal, programs get
+//! `init`, `serve`, `config` and `health` are for whoever runs the server; `tools`, `run`, `executions`,
+//! `sessions` and `snapshots` are clients of it. People get tables when standard output is a terminal, programs get
 //! JSON otherwise or with `--json`. An error is three lines: what failed, why, what to do.
 
 mod client;
@@ -12,8 +12,8 @@ mod failure;
 mod follow;
 mod health;
 mod init;
-mod interpreters;
 mod inputs;
+mod interpreters;
 mod left;
 mod manifest;
 mod output;
@@ -21,6 +21,8 @@ mod present;
 mod run;
 mod save;
 mod serve;
+mod sessions;
+mod snapshots;
 mod tools;
 
 use crate::config::{ClientSettings, Environment};
@@ -37,7 +39,7 @@ Exit codes:
   2    wrong usage, or a configuration that cannot be used
   3    the server cannot be reached, or cannot take the call now; trying again later can help
   4    not authenticated, or not allowed
-  5    there is no such tool or execution
+  5    there is no such tool, execution, session or snapshot
   `run` and `executions watch` exit as the guest did: with its own code, 124 after the time
   limit, 130 when cancelled, 134 for a trap, 137 for the memory limit, 65 for output its schema
   refuses, 70 when the server ended it. For a failure of their own they exit with 125, not 1.
@@ -93,6 +95,12 @@ enum Verb {
     /// Install Python and JavaScript, and show what is installed
     #[command(subcommand)]
     Interpreters(interpreters::InterpretersVerb),
+    /// Start, list, copy, freeze and close sessions: interpreters that keep their state between calls
+    #[command(subcommand)]
+    Sessions(sessions::SessionsVerb),
+    /// List and delete snapshots: frozen states to start from
+    #[command(subcommand)]
+    Snapshots(snapshots::SnapshotsVerb),
     /// Compile one module from standard input: what the server starts for each new module
     #[command(hide = true)]
     CompileModule(compile_module::CompileModuleArgs),
@@ -128,6 +136,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Tools(verb) => as_client(tools::run(verb, &global)),
         Verb::Run(args) => as_client(run::run(args, &global)).map_err(Failure::of_a_run),
         Verb::Executions(verb) => as_client(executions::run(verb, &global)),
+        Verb::Sessions(verb) => as_client(sessions::run(verb, &global)),
+        Verb::Snapshots(verb) => as_client(snapshots::run(verb, &global)),
     }
 }
 

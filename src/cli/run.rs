@@ -9,8 +9,9 @@ use super::save::Saver;
 use super::{Global, output};
 use crate::proto::v1::execution_event::Event;
 use crate::proto::v1::tool_call::Input;
+use crate::proto::v1::tool_target::Target;
 use crate::proto::v1::{
-    CancelExecutionRequest, ExecuteToolStreamRequest, ExecuteToolStreamResponse, ExecutionLimits, ToolCall,
+    CancelExecutionRequest, ExecuteToolStreamRequest, ExecuteToolStreamResponse, ExecutionLimits, ToolCall, ToolTarget,
 };
 use clap::Args;
 use std::io::Read;
@@ -38,6 +39,15 @@ pub struct RunArgs {
     /// Save the files and the images that the run gives back into this directory, and nowhere else
     #[arg(long, value_name = "DIR", conflicts_with = "detach")]
     output_dir: Option<PathBuf>,
+    /// Run in this session, by id: with its state, which the run may change
+    #[arg(long, value_name = "ID", conflicts_with = "snapshot")]
+    session: Option<String>,
+    /// Run only if the session is at this turn
+    #[arg(long, value_name = "TURN", requires = "session")]
+    expected_turn: Option<u64>,
+    /// Run in a fresh isolate from this snapshot, by name or id
+    #[arg(long, value_name = "NAME")]
+    snapshot: Option<String>,
     /// End the run after this time, such as 30s
     #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
@@ -84,6 +94,13 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, Failure> {
         limits: wall_time.map(|wall_time| ExecutionLimits { wall_time: Some(wall_time), ..Default::default() }),
         labels: args.labels.into_iter().collect(),
         request_id: args.request_id,
+        target: match (args.session, args.snapshot) {
+            (Some(id), _) => {
+                Some(ToolTarget { target: Some(Target::SessionId(id)), expected_turn: args.expected_turn })
+            }
+            (None, Some(name)) => Some(ToolTarget { target: Some(Target::SnapshotId(name)), expected_turn: None }),
+            (None, None) => None,
+        },
         ..Default::default()
     };
     args.inputs.put_into(&mut call)?;

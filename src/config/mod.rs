@@ -25,6 +25,7 @@ mod load;
 mod problem;
 mod secret;
 mod sections;
+mod sessions;
 mod validate;
 
 pub use client::{ClientSettings, Target};

@@ -3,6 +3,7 @@
 use super::forms;
 use super::limits::LimitsSection;
 use super::secret::Secret;
+use super::sessions::SessionsSection;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub struct Config {
     pub limits: LimitsSection,
     /// How many executions there may be at a time.
     pub execution: ExecutionSection,
+    /// State between calls: sessions and snapshots.
+    pub sessions: SessionsSection,
     /// How long ended executions are remembered.
     pub retention: RetentionSection,
     /// What the server writes about itself.

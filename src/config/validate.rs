@@ -32,6 +32,7 @@ impl Config {
         rules.limits("cap", &self.limits.cap);
         rules.default_below_cap(&self.limits.default, &self.limits.cap);
         rules.execution(self);
+        rules.sessions(self);
         rules.retention(self);
         rules.log(self);
         rules.problems
@@ -218,6 +219,34 @@ impl Rules {
                     size::show(config.server.max_message)
                 ),
             );
+        }
+    }
+
+    fn sessions(&mut self, config: &Config) {
+        let sessions = &config.sessions;
+        self.count("sessions.max_sessions", sessions.max_sessions, 0, 1_000_000);
+        self.count("sessions.max_per_principal", sessions.max_per_principal, 0, 1_000_000);
+        self.size("sessions.max_memory", sessions.max_memory, MIB, 1024 * GIB);
+        self.size("sessions.max_checkpoints", sessions.max_checkpoints, 0, 1024 * 1024 * GIB);
+        self.size("sessions.max_checkpoint", sessions.max_checkpoint, MIB, 64 * GIB);
+        self.size("sessions.max_snapshots", sessions.max_snapshots, 0, 1024 * 1024 * GIB);
+        self.count("sessions.max_forks", sessions.max_forks.into(), 1, 1000);
+        self.duration("sessions.checkpoint_idle", sessions.checkpoint_idle, Duration::from_secs(1), 24 * HOUR);
+        self.duration("sessions.suspend_idle", sessions.suspend_idle, Duration::from_secs(1), 30 * 24 * HOUR);
+        self.duration("sessions.keep_closed", sessions.keep_closed, Duration::ZERO, 30 * 24 * HOUR);
+        for (name, set) in [("default", &sessions.default), ("cap", &sessions.cap)] {
+            let key = |limit: &str| format!("sessions.{name}.{limit}");
+            let second = Duration::from_secs(1);
+            self.duration(&key("time_to_live"), set.time_to_live, second, 3650 * 24 * HOUR);
+            self.duration(&key("idle_timeout"), set.idle_timeout, second, 3650 * 24 * HOUR);
+            self.size(&key("memory"), set.memory, MIB, 4 * GIB);
+            self.size(&key("scratch"), set.scratch, 0, 4 * GIB);
+            self.count(&key("queue_length"), set.queue_length.into(), 0, 100_000);
+            self.duration(&key("turn_wall_time"), set.turn_wall_time, Duration::from_millis(1), 7 * 24 * HOUR);
+        }
+        for name in sessions.above_caps() {
+            let text = format!("is above sessions.cap.{name}; lower the one or raise the other");
+            self.refuse(format!("sessions.default.{name}"), text);
         }
     }
 

@@ -61,8 +61,13 @@ made_id! {
     SessionId
 }
 
+made_id! {
+    /// Id of a snapshot.
+    SnapshotId
+}
+
 /// The id a caller gives a mutation so that a retry is recognised: any UUID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequestId(Uuid);
 
 impl RequestId {

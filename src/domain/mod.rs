@@ -12,4 +12,6 @@ pub mod limits;
 pub mod manifest;
 pub mod output;
 pub mod pattern;
+pub mod session;
+pub mod snapshot;
 pub mod time;

@@ -18,6 +18,11 @@ impl Timestamp {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 
+    /// This moment plus `span`, or the last moment there is.
+    pub fn after(self, span: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)))
+    }
+
     /// This moment less `span`, but not before the epoch.
     pub fn before(self, span: Duration) -> Timestamp {
         Timestamp(self.0.saturating_sub(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)))

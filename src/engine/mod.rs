@@ -88,7 +88,7 @@ pub use outcome::Ended;
 pub use pagemap::Pagemap;
 pub use program::{ModuleKind, Program, Room};
 pub use state::Run;
-pub(crate) use streams::{Input, Output};
+pub(crate) use streams::Output;
 pub(crate) use variant::fingerprint as code_fingerprint;
 
 use crate::domain::limits::{Limits, LimitsPolicy};

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Standard input.
 #[derive(Clone)]
-pub(crate) struct Input(pub Arc<dyn InputSource>);
+pub(super) struct Input(pub Arc<dyn InputSource>);
 
 /// Standard output or standard error. The sink takes everything at once and keeps its own bounds; writing
 /// waits for [`PATIENCE`] at most.

@@ -133,6 +133,14 @@ impl Admission {
         Ok(Place::Seat(Seat { lane: lane.clone(), server: self.server.clone(), _counted: counted }))
     }
 
+    /// A slot for whoever waits outside of the queue: it is bounded elsewhere.
+    pub async fn wait(&self, lane: &Lane) -> Result<Slot, Error> {
+        let closed = |_| Error::ShuttingDown;
+        let lane = lane.take().await.map_err(closed)?;
+        let server = self.server.take().await.map_err(closed)?;
+        Ok(Slot { _lane: lane, _server: server })
+    }
+
     /// Learns how long runs take.
     pub fn ran(&self, time: Duration) {
         let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 16);

@@ -167,8 +167,13 @@ impl Live {
         }
     }
 
-    /// Waits until somebody asks it to end.
-    pub(super) async fn end_wished(&self) -> Ended {
+    /// The reason for which somebody asked it to end.
+    pub(super) fn end_reason(&self) -> Option<Ended> {
+        self.end.get().cloned()
+    }
+
+    /// Waits until somebody asks it to end. Only for a guest that is conducted; one that is driven is dropped.
+    pub async fn end_wished(&self) -> Ended {
         let mut wished = std::pin::pin!(self.end_wished.notified());
         loop {
             wished.as_mut().enable();

@@ -52,6 +52,6 @@ mod recent;
 mod registry;
 pub mod stdin;
 
-pub use admission::Lane;
+pub use admission::{Lane, Slot};
 pub use live::{Ended, Live};
-pub use registry::{Begun, NoObserver, Registry, RegistryConfig, RegistryObserver, Run, Start};
+pub use registry::{Begun, NoObserver, Registry, RegistryConfig, RegistryObserver, Run, Start, Turnstile};

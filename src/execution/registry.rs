@@ -1,6 +1,6 @@
 //! All executions: how they begin, run, end, and are found again.
 
-use super::admission::{Admission, Lane, Place};
+use super::admission::{Admission, Lane, Place, Slot};
 use super::keeper::{self, Keeper};
 use super::live::{Ended, Live};
 use super::recent::Recent;
@@ -145,6 +145,37 @@ impl Registry {
     /// Admits an execution, or finds the one that the same request id started. With a request id, the
     /// intent is on disk when this answers.
     pub async fn begin(&self, start: Start) -> Result<Begun> {
+        self.begin_with(start, |shared, lane| {
+            shared.admission.enter(lane).map(Some).inspect_err(|_| shared.observer.rejected())
+        })
+        .await
+    }
+
+    /// As [`Registry::begin`], for an execution that waits for something else before it needs a slot: it is to be
+    /// conducted, not driven.
+    pub async fn begin_later(&self, start: Start) -> Result<Begun> {
+        self.begin_with(start, |_, _| Ok(None)).await
+    }
+
+    /// The execution that an earlier call with this request id started, if there is one.
+    pub async fn earlier(
+        &self,
+        principal: &Arc<str>,
+        request_id: RequestId,
+        fingerprint: &[u8; 32],
+    ) -> Result<Option<Arc<Live>>> {
+        let Some(known) = self.known(principal, request_id).await? else { return Ok(None) };
+        match self.existing(request_id, fingerprint, known).await? {
+            Begun::Existing(live) => Ok(Some(live)),
+            Begun::New(_) => Ok(None),
+        }
+    }
+
+    async fn begin_with(
+        &self,
+        start: Start,
+        enter: impl FnOnce(&Shared, &Lane) -> Result<Option<Place>>,
+    ) -> Result<Begun> {
         let shared = &self.shared;
         if let Some((request_id, fingerprint)) = &start.request
             && let Some(known) = self.known(&start.principal, *request_id).await?
@@ -154,7 +185,8 @@ impl Registry {
         if shared.closing.load(Ordering::Acquire) {
             return Err(Error::ShuttingDown);
         }
-        let place = shared.admission.enter(&start.lane).inspect_err(|_| shared.observer.rejected())?;
+        let place = enter(shared, &start.lane)?;
+        let later = place.is_none().then(|| Box::new(start.lane));
         let (request_id, fingerprint) = start.request.unzip();
         let origin = Origin {
             id: ExecutionId::new(),
@@ -173,7 +205,7 @@ impl Registry {
         let id = live.origin().id;
         shared.running.insert(id, live.clone());
         shared.keeper.wake();
-        let run = Run { live, place: Some(place), shared: shared.clone(), over: false };
+        let run = Run { live, place, later, shared: shared.clone(), over: false };
         if let Some((request_id, fingerprint)) = request_id.zip(fingerprint) {
             match run.commit_intent(request_id).await {
                 Ok(None) => {}
@@ -325,6 +357,8 @@ impl Shared {
 pub struct Run {
     live: Arc<Live>,
     place: Option<Place>,
+    /// Where it gets its slot later, if it has no place yet.
+    later: Option<Box<Lane>>,
     shared: Arc<Shared>,
     over: bool,
 }
@@ -342,6 +376,21 @@ impl Run {
         F: Future<Output = Ended>,
     {
         let ended = self.supervise(guest).await;
+        self.finish(ended).await
+    }
+
+    /// As [`Run::drive`], for an execution that was begun with [`Registry::begin_later`]: the guest itself waits
+    /// for its slot when it needs one, says when it starts, and heeds [`Live::end_wished`].
+    pub async fn conduct<F>(mut self, guest: impl FnOnce(Arc<Live>, Turnstile) -> F) -> Result<Arc<Live>>
+    where
+        F: Future<Output = Ended>,
+    {
+        let turnstile = Turnstile { shared: self.shared.clone(), lane: self.later.take() };
+        let ended = guest(self.live.clone(), turnstile).await;
+        self.finish(ended).await
+    }
+
+    async fn finish(mut self, ended: Ended) -> Result<Arc<Live>> {
         self.live.close(ended);
         self.over = true;
         let (shared, live) = (self.shared.clone(), self.live.clone());
@@ -406,13 +455,30 @@ impl Run {
     }
 }
 
+/// Lets a conducted execution through to a slot.
+pub struct Turnstile {
+    shared: Arc<Shared>,
+    lane: Option<Box<Lane>>,
+}
+
+impl Turnstile {
+    /// Waits for a slot, first come, first served; an error when the server shuts down.
+    pub async fn slot(&self) -> Result<Slot> {
+        let lane = self.lane.as_deref();
+        let lane = lane.ok_or_else(|| Error::Internal("an execution with a place of its own was conducted".into()))?;
+        self.shared.admission.wait(lane).await
+    }
+}
+
 impl Drop for Run {
     fn drop(&mut self) {
         if self.over {
             return;
         }
         let live = self.live.clone();
-        live.close(Ended::new(Exit::Cancelled, "the call that ran it ended early, and so did the run"));
+        // A guest that was conducted may have left word of what its sudden end did.
+        let early = || Ended::new(Exit::Cancelled, "the call that ran it ended early, and so did the run");
+        live.close(live.end_reason().unwrap_or_else(early));
         let shared = self.shared.clone();
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) if live.is_durable() => {

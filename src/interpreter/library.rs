@@ -3,8 +3,7 @@
 use super::install::place;
 use super::memory::Mapped;
 use super::runtime::Language;
-use super::wasi::Wasi;
-use crate::domain::io::{InputSource, OutputSink};
+use super::wasi::{self, Base};
 use bytes::Bytes;
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Write};
@@ -80,45 +79,50 @@ pub(super) fn data_files(directory: &Path) -> Result<Vec<(String, Bytes)>, Strin
     Ok(files)
 }
 
-/// What every isolate of an interpreter sees.
-pub(super) struct Library(std::path::PathBuf);
+/// What every isolate of an interpreter sees, whether it runs or is being made.
+pub(super) struct Library {
+    base: Arc<Base>,
+    preopens: Arc<[(String, String)]>,
+    environment: Vec<String>,
+}
 
-pub(super) fn open(_: Language, directory: &Path) -> Result<Library, String> {
-    Ok(Library(directory.to_owned()))
+/// Where matplotlib looks for its data, and where that is.
+const MATPLOTLIB: (&str, &str) = ("/usr/local/lib/python315.zip/matplotlib/mpl-data", "/usr/share/matplotlib");
+
+/// Maps the files of an interpreter.
+pub(super) fn open(language: Language, directory: &Path) -> Result<Library, String> {
+    let mut base = Base::default();
+    let mut preopens = vec![("/".to_owned(), "/".to_owned())];
+    let mut environment = vec!["HOME=/work".to_owned(), "TMPDIR=/tmp".to_owned()];
+    base.scratch(wasi::SCRATCH);
+    base.scratch("/tmp");
+    match language {
+        Language::Python => {
+            let path = directory.join(LIBRARY);
+            let library = Mapped::open(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+            base.file("/usr/local/lib/python315.zip", Bytes::from_owner(library));
+            for (name, content) in data_files(directory)? {
+                base.file(&format!("{}/{name}", MATPLOTLIB.1), content);
+            }
+            preopens.push((MATPLOTLIB.0.to_owned(), MATPLOTLIB.1.to_owned()));
+            environment.push("PYTHONTZPATH=".to_owned());
+        }
+        Language::JavaScript => base.channel("/dev/host"),
+    }
+    Ok(Library { base: Arc::new(base), preopens: preopens.into(), environment })
 }
 
 impl Library {
-    pub fn isolate(&self, input: Arc<dyn InputSource>, output: Arc<dyn OutputSink>, _scratch: u64) -> Wasi {
-        Wasi::host(
-            vec![
-                (self.0.join("t-lib"), "/usr/local/lib".into()),
-                (self.0.join("t-mpl"), "/usr/local/lib/python315.zip/matplotlib/mpl-data".into()),
-            ],
-            None,
-            Some(input),
-            output,
-        )
+    /// The world of a fresh isolate, or of one that comes back.
+    pub fn world(&self, scratch_bytes: u64) -> wasi::Config {
+        wasi::Config {
+            arguments: vec!["main".into()],
+            environment: self.environment.clone(),
+            base: self.base.clone(),
+            preopens: self.preopens.clone(),
+            input: None,
+            output: None,
+            scratch_bytes,
+        }
     }
-}
-
-/// The stand-in.
-pub(super) fn for_preload(_: Language, directory: &Path, output: Arc<dyn OutputSink>) -> Result<Wasi, String> {
-    let files = data_files(directory)?;
-    let lib = directory.join("t-lib");
-    std::fs::create_dir_all(&lib).map_err(|e| e.to_string())?;
-    let _ = std::fs::hard_link(directory.join(LIBRARY), lib.join(LIBRARY));
-    let mpl = directory.join("t-mpl");
-    for (name, data) in files {
-        let path = mpl.join(name);
-        std::fs::create_dir_all(path.parent().ok_or("x")?).map_err(|e| e.to_string())?;
-        std::fs::write(path, data).map_err(|e| e.to_string())?;
-    }
-    let tmp = directory.join("t-tmp");
-    std::fs::create_dir_all(&tmp).map_err(|e| e.to_string())?;
-    Ok(Wasi::host(
-        vec![(lib, "/usr/local/lib".into()), (mpl, "/usr/local/lib/python315.zip/matplotlib/mpl-data".into())],
-        Some(tmp),
-        None,
-        output,
-    ))
 }

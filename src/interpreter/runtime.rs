@@ -1,6 +1,6 @@
 //! An interpreter's compiled code, and isolates of it.
 
-use super::memory::{Image, Slots, Tenant};
+use super::memory::{Image, Slots, Tenant, WASM_PAGE};
 use super::module::{INNER, STACK_POINTER};
 use super::talk::{MAX_MESSAGE, Said, Talk};
 use super::wasi::{self, Wasi};
@@ -193,9 +193,8 @@ impl Isolate {
         store.epoch_deadline_async_yield_and_update(1);
         let instance = inner.slots.instantiate(image, tenant, inner.pre.instantiate_async(&mut store)).await??;
         let memory = instance.get_memory(&mut store, "memory").ok_or_else(|| Error::msg("it exports no memory"))?;
-        let stack_pointer = instance
-            .get_global(&mut store, STACK_POINTER)
-            .ok_or_else(|| Error::msg("it exports no stack pointer"))?;
+        let stack_pointer =
+            instance.get_global(&mut store, STACK_POINTER).ok_or_else(|| Error::msg("it exports no stack pointer"))?;
         let stack_start = stack_pointer.get(&mut store).i32().unwrap_or_default();
         Ok(Isolate {
             store,
@@ -226,21 +225,6 @@ impl Isolate {
         let denied = state.limiter.denied.take();
         let said = std::mem::take(&mut *talk.said.lock());
         Turned { said, result, denied }
-    }
-
-    /// dev
-    pub async fn once(&mut self, turn: super::talk::Turn, output: Arc<dyn crate::domain::io::OutputSink>) -> Turned {
-        self.turn(Talk {
-            turn,
-            warm: Default::default(),
-            output,
-            egress: Arc::new(crate::engine::DenyAll),
-            children: None,
-            meter: Default::default(),
-            host_calls: 100,
-            said: Default::default(),
-        })
-        .await
     }
 
     async fn enter(&mut self) -> Result<()> {
@@ -307,6 +291,25 @@ impl Isolate {
     /// Its files and streams, between turns.
     pub(super) fn wasi(&self) -> &Wasi {
         &self.store.data().wasi
+    }
+
+    /// The same, to be changed.
+    pub(super) fn wasi_mut(&mut self) -> &mut Wasi {
+        &mut self.store.data_mut().wasi
+    }
+
+    /// The whole memory, to be changed between turns.
+    pub(super) fn memory_mut(&mut self) -> &mut [u8] {
+        self.memory.data_mut(&mut self.store)
+    }
+
+    /// Makes the memory at least this long, in bytes.
+    pub(super) async fn grow(&mut self, length: usize) -> Result<()> {
+        let missing = length.saturating_sub(self.memory().len()).div_ceil(WASM_PAGE);
+        if missing > 0 {
+            self.memory.grow_async(&mut self.store, missing as u64).await?;
+        }
+        Ok(())
     }
 
     /// The image it started from.

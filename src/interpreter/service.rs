@@ -6,12 +6,14 @@ use super::library::{self, Library};
 use super::memory::{Image, SlotFacts, Slots, Tenant};
 use super::runtime::{Isolate, Runtime, fingerprint};
 use super::talk::{Said, Talk, Turn};
+use super::wasi::Wasi;
 use super::{files, install};
 use crate::domain::execution::Exit;
 use crate::domain::input::Inputs;
 use crate::domain::io::{InputSource, Meter, OutputSink};
 use crate::domain::limits::Limits;
 use crate::domain::output::{ExceptionInfo, OutputFile};
+use crate::domain::time::Timestamp;
 use crate::engine::{Egress, Engine};
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -52,7 +54,9 @@ impl Interpreters {
                 installed.check(&directory)?;
                 Ok(installed)
             });
+            let image = installed.as_ref().ok().and_then(|_| Image::open(&directory.join("builtin.image")).ok());
             Arc::new(Interpreter {
+                image_digest: image.map(|image| image.digest()).unwrap_or_default(),
                 artifact,
                 directory,
                 installed,
@@ -87,6 +91,7 @@ pub struct Interpreter {
     installed: std::result::Result<Installed, String>,
     slots: Slots,
     engine: Engine,
+    image_digest: [u8; 32],
     loaded: OnceCell<Loaded>,
 }
 
@@ -150,9 +155,31 @@ impl Interpreter {
         self.installed.as_ref().map_err(String::as_str)
     }
 
+    /// Fingerprint of the built-in image: states that were frozen on another one are foreign. Zeros when it is not
+    /// installed.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.image_digest
+    }
+
+    /// Digest, bytes on disk, bytes of memory and time of the built-in image; `None` when it is not installed.
+    pub fn built_in(&self) -> Option<([u8; 32], u64, u64, Timestamp)> {
+        let image = Image::open(&self.directory.join("builtin.image")).ok().filter(|_| self.installed.is_ok())?;
+        let made = std::fs::metadata(image.path()).and_then(|metadata| metadata.modified()).ok()?;
+        Some((image.digest(), image.disk_bytes(), image.memory_bytes() as u64, Timestamp::from(made)))
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(super) fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
     /// The error of a call of one that is not installed.
     pub fn missing(&self) -> Error {
-        let problem = self.installed.as_ref().err().map_or("its files changed since the server started", String::as_str);
+        let problem =
+            self.installed.as_ref().err().map_or("its files changed since the server started", String::as_str);
         Error::InterpreterMissing { name: self.name().into(), problem: problem.into() }
     }
 
@@ -191,13 +218,14 @@ impl Interpreter {
         let whole = async move { this.fresh(run).await };
         match self.engine.host(wall_time, whole).await? {
             Some(ended) => Ok(ended),
-            None => Ok(Ended::of(crate::engine::Ended::timed_out(&limits))),
+            None => Ok(Ended::timed_out(&limits)),
         }
     }
 
     async fn fresh(&self, run: Run) -> Result<Ended> {
         let loaded = self.loaded().await?;
-        let mut wasi = loaded.library.isolate(run.input.clone(), run.output.clone(), run.limits.scratch_bytes);
+        let mut wasi = Wasi::new(loaded.library.world(run.limits.scratch_bytes));
+        wasi.connect(Some(run.input), Some(run.output.clone()), None);
         files::put(&mut wasi, &run.inputs.files)?;
         let isolate = Isolate::start(&loaded.runtime, &loaded.image, &run.tenant, wasi, run.limits.memory_bytes);
         let mut isolate =
@@ -221,7 +249,8 @@ impl Interpreter {
         };
         let turned = isolate.turn(talk).await;
         let mut ended = Ended::of_turn(turned.said, turned.result, turned.denied, &run.limits);
-        let left = files::give_back(isolate.wasi(), &*run.output, Some(&run.inputs.return_files), run.limits.scratch_bytes);
+        let left =
+            files::give_back(isolate.wasi(), &*run.output, Some(&run.inputs.return_files), run.limits.scratch_bytes);
         (ended.files, ended.unlisted_files) = left;
         run.meter.scratch(isolate.wasi().scratch_peak());
         Ok(ended)
@@ -229,17 +258,20 @@ impl Interpreter {
 }
 
 impl Ended {
+    pub(super) fn new(exit: Exit, message: String) -> Ended {
+        Ended::of(crate::engine::Ended { exit, message })
+    }
+
+    pub(super) fn timed_out(limits: &Limits) -> Ended {
+        Ended::of(crate::engine::Ended::timed_out(limits))
+    }
+
     fn of(ended: crate::engine::Ended) -> Ended {
         Ended { exit: ended.exit, message: ended.message, exception: None, files: Vec::new(), unlisted_files: 0 }
     }
 
     /// What a turn said, and how it really ended.
-    pub(super) fn of_turn(
-        said: Said,
-        result: wasmtime::Result<()>,
-        denied: Option<u64>,
-        limits: &Limits,
-    ) -> Ended {
+    pub(super) fn of_turn(said: Said, result: wasmtime::Result<()>, denied: Option<u64>, limits: &Limits) -> Ended {
         let mut ended = match (result, said.code) {
             (Ok(()), Some(code)) => Ended::of(crate::engine::Ended::plain(i32::from(code))),
             // User code got in the way of the driver, which it can: then nobody knows how it ended.

@@ -69,6 +69,12 @@ pub(super) struct Talk {
     pub said: Mutex<Said>,
 }
 
+impl super::wasi::Channel for Talk {
+    fn call(&self, request: Bytes) -> std::pin::Pin<Box<dyn Future<Output = Bytes> + Send + '_>> {
+        Box::pin(self.answer(request))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(tag = "m", rename_all = "lowercase")]
 enum Message {
@@ -280,7 +286,8 @@ fn rich(kind: RichKind, forms: Vec<Form>, metadata: Option<Value>, body: &Bytes)
     let mut total = 0;
     let mut representations = Vec::with_capacity(forms.len());
     for Form { mime, size } in forms {
-        let end = at.checked_add(size).filter(|end| *end <= body.len()).ok_or("its forms are longer than its content")?;
+        let end =
+            at.checked_add(size).filter(|end| *end <= body.len()).ok_or("its forms are longer than its content")?;
         let content = body.slice(at..end);
         at = end;
         let mime_type = cut(mime.to_ascii_lowercase(), 128);

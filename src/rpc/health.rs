@@ -8,8 +8,8 @@ use tonic_health::server::HealthReporter;
 pub(super) const SERVICES: &[(&str, bool)] = &[
     ("casemate.v1.Tools", true),
     ("casemate.v1.Executions", true),
-    ("casemate.v1.Sessions", false),
-    ("casemate.v1.Snapshots", false),
+    ("casemate.v1.Sessions", true),
+    ("casemate.v1.Snapshots", true),
     ("casemate.v1.Containers", false),
     ("casemate.v1.Agents", false),
     ("casemate.v1.Pools", false),

@@ -24,6 +24,7 @@ pub use server::{Connection, Server, ServerConfig};
 pub use status::{DOMAIN, status};
 
 use crate::auth::Principal;
+use crate::auth::permission::Permission;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,13 @@ use std::time::Duration;
 const DEFAULT_KEEPALIVE: Duration = Duration::from_secs(15);
 /// Longest silence a caller can ask for.
 const MAX_KEEPALIVE: Duration = Duration::from_secs(3600);
+
+/// Who asks for sessions: the principal that the edge recognised, and whether it may see those of others.
+fn session_caller<T>(request: &tonic::Request<T>) -> crate::session::Caller {
+    let principal = request.extensions().get::<Arc<Principal>>();
+    let administers = principal.is_some_and(|principal| principal.may >= Permission::Administer);
+    crate::session::Caller { name: caller(request), administers }
+}
 
 /// The principal that the edge recognised; nobody if a request came past it, which then owns nothing.
 fn caller<T>(request: &tonic::Request<T>) -> Arc<str> {

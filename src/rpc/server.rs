@@ -49,6 +49,7 @@ impl Server {
     pub fn new(
         config: ServerConfig,
         tools: Arc<ToolService>,
+        sessions: Arc<crate::session::Sessions>,
         authenticator: Authenticator,
         health: Health,
         observer: Arc<dyn RpcObserver>,
@@ -64,6 +65,8 @@ impl Server {
         tokio::spawn(health::follow(health, reporter));
 
         let executions = Executions::new(tools.registry().clone());
+        let snapshots = snapshots::Snapshots::new(sessions.snapshots().clone());
+        let sessions = sessions::Sessions::new(sessions, tools.catalog().clone());
         let mut routes = Routes::builder();
         routes
             .add_service(health_service)
@@ -78,11 +81,15 @@ impl Server {
                 v1::executions_server::ExecutionsServer::new(executions)
                     .max_decoding_message_size(limit)
                     .max_encoding_message_size(usize::MAX),
-            );
+            )
+            .add_service(
+                v1::sessions_server::SessionsServer::new(sessions)
+                    .max_decoding_message_size(limit)
+                    .max_encoding_message_size(usize::MAX),
+            )
+            .add_service(v1::snapshots_server::SnapshotsServer::new(snapshots).max_decoding_message_size(limit));
         // In the contract, not in this build.
         routes
-            .add_service(v1::sessions_server::SessionsServer::new(sessions::Sessions))
-            .add_service(v1::snapshots_server::SnapshotsServer::new(snapshots::Snapshots))
             .add_service(v1::containers_server::ContainersServer::new(containers::Containers))
             .add_service(v1::agents_server::AgentsServer::new(agents::Agents))
             .add_service(v1::pools_server::PoolsServer::new(pools::Pools))

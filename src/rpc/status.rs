@@ -76,6 +76,45 @@ pub fn status(error: Error) -> Status {
             details.set_quota_failure(vec![tonic_types::QuotaViolation::new(scope.as_str(), message.as_str())]);
             Code::ResourceExhausted
         }
+        Error::SessionNotFound { id } => {
+            details.set_resource_info("casemate.v1.Session", id.to_string(), "", message.as_str());
+            Code::NotFound
+        }
+        Error::SessionClosed { id, .. } => {
+            say("session_id", id);
+            Code::FailedPrecondition
+        }
+        Error::TurnMismatch { id, turn, .. } => {
+            say("session_id", id);
+            say("turn", turn);
+            Code::Aborted
+        }
+        Error::TargetMismatch { target, tool, .. } => {
+            say("target", target);
+            say("tool", tool);
+            Code::FailedPrecondition
+        }
+        Error::NotStarted { id, .. } => {
+            say("execution_id", id);
+            Code::FailedPrecondition
+        }
+        Error::QuotaReached { what, limit, .. } => {
+            say("limit", limit);
+            details.set_quota_failure(vec![tonic_types::QuotaViolation::new(what.as_str(), message.as_str())]);
+            Code::ResourceExhausted
+        }
+        Error::SnapshotNotFound { name } => {
+            details.set_resource_info("casemate.v1.Snapshot", name.as_str(), "", message.as_str());
+            Code::NotFound
+        }
+        Error::SnapshotExists { name } => {
+            details.set_resource_info("casemate.v1.Snapshot", name.as_str(), "", message.as_str());
+            Code::AlreadyExists
+        }
+        Error::SnapshotUnusable { name, .. } => {
+            details.set_resource_info("casemate.v1.Snapshot", name.as_str(), "", message.as_str());
+            Code::FailedPrecondition
+        }
         Error::StdinGap { id, expected, .. } => {
             say("execution_id", id);
             say("resume_offset", expected);

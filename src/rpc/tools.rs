@@ -121,17 +121,14 @@ impl Tools {
     async fn execute(&self, call: Option<v1::ToolCall>, principal: Arc<str>) -> Result<v1::ExecuteToolResponse> {
         let (call, form) = to::call(call, principal)?;
         let name = call.tool.clone();
-        let (live, format) = match self.tools.begin(call).await? {
-            Called::New { tool, run, job } => {
-                let format = tool.manifest().output;
-                (self.tools.drive(tool, run, job).await?, format)
-            }
-            Called::Existing(live) => {
-                live.journal().ended().await;
-                let format = self.tools.catalog().tool(&name).map_or(OutputFormat::Auto, |tool| tool.manifest().output);
-                (live, format)
+        let called = self.tools.begin(call).await?;
+        let format = match &called {
+            Called::New(work) => work.tool().manifest().output,
+            Called::Existing(_) => {
+                self.tools.catalog().tool(&name).map_or(OutputFormat::Auto, |tool| tool.manifest().output)
             }
         };
+        let live = self.tools.finish(called).await?;
         let left = convert::output::left(&live);
         Ok(v1::ExecuteToolResponse {
             execution: Some(convert::execution::execution(&live.execution())),
@@ -146,13 +143,13 @@ impl Tools {
     async fn execute_stream(&self, call: Option<v1::ToolCall>, principal: Arc<str>) -> Result<Arc<Live>> {
         let (call, _) = to::call(call, principal)?;
         Ok(match self.tools.begin(call).await? {
-            Called::New { tool, run, job } => {
-                let live = run.live().clone();
+            Called::New(work) => {
+                let live = work.live().clone();
                 let tools = self.tools.clone();
                 // Its own task: the run outlives the stream.
                 tokio::spawn(async move {
                     // A failure to record the end is logged where it happens; readers still see the end.
-                    let _ = tools.drive(tool, run, job).await;
+                    let _ = tools.drive(*work).await;
                 });
                 live
             }

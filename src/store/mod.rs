@@ -6,8 +6,11 @@
 
 pub mod executions;
 mod journal;
+mod record;
 pub mod requests;
 mod schema;
+pub mod sessions;
+pub mod snapshots;
 mod version1;
 
 use crate::error::{Error, Result};

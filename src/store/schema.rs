@@ -91,6 +91,22 @@ ALTER TABLE executions ADD COLUMN parent BLOB;
 CREATE INDEX executions_session ON executions (session, id) WHERE session IS NOT NULL;
 CREATE INDEX executions_parent ON executions (parent, id) WHERE parent IS NOT NULL;
 ",
+    "
+CREATE TABLE sessions (
+    id     BLOB PRIMARY KEY NOT NULL,  -- 16 bytes, sorts by creation
+    closed INTEGER,                    -- when; NULL while it is open
+    record BLOB NOT NULL,
+    crc    INTEGER NOT NULL            -- of the record
+) WITHOUT ROWID;
+
+CREATE TABLE snapshots (
+    id     BLOB PRIMARY KEY NOT NULL,
+    name   TEXT NOT NULL UNIQUE,
+    record BLOB NOT NULL,
+    crc    INTEGER NOT NULL,
+    used   INTEGER                     -- when something last started from it
+) WITHOUT ROWID;
+",
 ];
 
 /// How long the check of the whole file may take at the start. What it does not reach is checked when it is read.

@@ -74,6 +74,7 @@ pub struct Metrics {
     tools_loaded: IntGaugeVec,
     journal_dropped_bytes: IntCounter,
     store_commit_seconds: Histogram,
+    sessions: [IntGauge; 3],
     store_pending: IntGauge,
     store_errors: IntCounter,
     module_cache: Mutex<[IntCounter; 2]>,
@@ -103,6 +104,8 @@ pub struct Readings {
     pub queued: usize,
     /// Writes that wait for their commit.
     pub store_pending: u64,
+    /// Open sessions, bytes of their memory, and bytes of their checkpoints on disk.
+    pub sessions: [u64; 3],
     /// Tools whose newest version serves.
     pub tools_ready: usize,
     /// Tools of which an older version serves.
@@ -179,6 +182,11 @@ impl Metrics {
                 "Time of a transaction of the store, in seconds.",
                 &COMMIT_SECONDS,
             ),
+            sessions: [
+                make.gauge("casemate_sessions_open", "Open sessions now, suspended ones included."),
+                make.gauge("casemate_sessions_memory_bytes", "Memory of all sessions now, in bytes."),
+                make.gauge("casemate_sessions_checkpoint_bytes", "Checkpoints of all sessions on disk now, in bytes."),
+            ],
             store_pending: make.gauge("casemate_store_pending", "Writes that wait for their commit now."),
             store_errors: make.counter("casemate_store_errors_total", "Transactions of the store that failed."),
             module_cache: Mutex::new(["hit", "miss"].map(|result| module_cache.with_label_values(&[result]))),
@@ -289,6 +297,7 @@ impl Metrics {
         let set = |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.executions_running, now.running as u64);
         set(&self.executions_queued, now.queued as u64);
+        self.sessions.iter().zip(now.sessions).for_each(|(gauge, value)| set(gauge, value));
         set(&self.store_pending, now.store_pending);
         for (state, count) in [("ready", now.tools_ready), ("stale", now.tools_stale), ("broken", now.tools_broken)] {
             set(&self.tools_loaded.with_label_values(&[state]), count as u64);

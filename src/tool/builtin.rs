@@ -1,7 +1,7 @@
 //! The tools that need no file: interpreters, whose parameters are code.
 
 use super::call::Job;
-use super::{Runner, Tool};
+use super::{Runner, Tool, kernels};
 use crate::domain::execution::Exit;
 use crate::domain::limits::LimitsRequest;
 use crate::domain::manifest::{Manifest, OutputFormat};
@@ -9,7 +9,7 @@ use crate::domain::time::Timestamp;
 use crate::engine::Egress;
 use crate::error::{Error, Result};
 use crate::execution::{Ended, Lane, Live};
-use crate::interpreter::{self, Interpreters};
+use crate::interpreter::{self, Children, Interpreters};
 use crate::tool::Schema;
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -80,8 +80,24 @@ pub(super) fn code(parameters: &Value) -> Result<Bytes> {
     }
 }
 
+/// What a run of an interpreter comes to.
+pub(super) fn ended(ended: interpreter::Ended) -> Ended {
+    Ended {
+        exception: ended.exception,
+        files: ended.files,
+        unlisted_files: ended.unlisted_files,
+        ..Ended::new(ended.exit, ended.message)
+    }
+}
+
 /// Runs code in a fresh isolate.
-pub(super) async fn run(tool: Arc<Tool>, job: Job, live: Arc<Live>, egress: Arc<dyn Egress>) -> Ended {
+pub(super) async fn run(
+    tool: Arc<Tool>,
+    job: Job,
+    live: Arc<Live>,
+    egress: Arc<dyn Egress>,
+    children: Option<Arc<dyn Children>>,
+) -> Ended {
     let Runner::Interpreter(interpreter) = &tool.runner else {
         return Ended::new(Exit::Internal, "a module was to run code");
     };
@@ -94,15 +110,11 @@ pub(super) async fn run(tool: Arc<Tool>, job: Job, live: Arc<Live>, egress: Arc<
         output: live.clone(),
         meter: live.meter().clone(),
         egress,
-        children: None,
+        children,
     };
-    match interpreter.run(run).await {
-        Ok(ended) => Ended {
-            exception: ended.exception,
-            files: ended.files,
-            unlisted_files: ended.unlisted_files,
-            ..Ended::new(ended.exit, ended.message)
-        },
-        Err(error) => Ended::new(Exit::Internal, error.to_string()),
-    }
+    let result = match job.from {
+        None => interpreter.run(run).await.map(ended),
+        Some((kernels, snapshot)) => kernels::run_from(&kernels, &snapshot, run, &live).await,
+    };
+    result.unwrap_or_else(|error| Ended::new(Exit::Internal, error.to_string()))
 }

@@ -1,16 +1,19 @@
 //! Running a tool: from a call to an execution, and from its output to an answer.
 
+use super::children::{ChildCalls, Link};
 use super::fingerprint::fingerprint;
+use super::kernels::InterpreterKernels;
 use super::{Catalog, Runner, Tool, builtin};
 use crate::domain::event::OutputStream;
 use crate::domain::execution::{Exit, OutputViolation, Subject};
-use crate::domain::id::RequestId;
+use crate::domain::id::{ExecutionId, RequestId, SessionId};
 use crate::domain::input::Inputs;
 use crate::domain::limits::{LimitsPolicy, LimitsRequest};
 use crate::domain::manifest::OutputFormat;
 use crate::engine::{self, DenyAll, Egress};
 use crate::error::{Error, Result, Violation};
 use crate::execution::{Begun, Ended, Lane, Live, Registry, Run, Start};
+use crate::session::{SessionCall, SessionCalled, SessionRun, Sessions, kernel};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -30,6 +33,19 @@ pub struct ToolService {
     /// The engine's pools, so that a run which finds its pool full waits in the queue like any other, or is
     /// turned away, and not once it holds a slot of the server.
     pools: Vec<Lane>,
+    sessions: Arc<Sessions>,
+    kernels: Vec<Arc<InterpreterKernels>>,
+    link: Link,
+}
+
+/// What interpreters and sessions bring to a service of tools.
+pub struct Interpreting {
+    /// The sessions.
+    pub sessions: Arc<Sessions>,
+    /// What starts isolates from snapshots, one for each interpreter.
+    pub kernels: Vec<Arc<InterpreterKernels>>,
+    /// Where the service makes itself known to code that calls tools.
+    pub link: Link,
 }
 
 /// A call of a tool.
@@ -50,8 +66,21 @@ pub struct Call {
     pub labels: BTreeMap<String, String>,
     /// The caller's request id.
     pub request_id: Option<RequestId>,
+    /// Where it runs; a fresh isolate if nothing is said.
+    pub target: Option<Target>,
     /// Who calls.
     pub principal: Arc<str>,
+    /// The execution whose code calls, and how deep this call nests below what a caller started.
+    pub parent: Option<(ExecutionId, u32)>,
+}
+
+/// Where a call runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// In a session, if it is at that turn.
+    Session(SessionId, Option<u64>),
+    /// In a fresh isolate from the snapshot of this name or id.
+    Snapshot(String),
 }
 
 /// Parameters in the form they came.
@@ -69,33 +98,89 @@ impl Default for Parameters {
 }
 
 /// What an interpreter is to do.
-pub struct Job {
+pub(super) struct Job {
     /// The code.
-    pub(super) code: Bytes,
+    pub code: Bytes,
     /// What is given to it.
-    pub(super) inputs: Inputs,
+    pub inputs: Inputs,
+    /// The snapshot to start from; the built-in image if nothing is said.
+    pub from: Option<(Arc<InterpreterKernels>, Arc<kernel::Image>)>,
+    /// How deep it nests.
+    pub depth: u32,
 }
 
 /// A call that was accepted.
 pub enum Called {
-    /// A new run of this tool.
-    New {
-        /// The tool.
-        tool: Arc<Tool>,
-        /// Drives the run.
-        run: Run,
-        /// What an interpreter is to do.
-        job: Option<Job>,
-    },
+    /// A new run.
+    New(Box<Work>),
     /// An earlier call with the same request id.
     Existing(Arc<Live>),
 }
 
+/// A run that is to be driven.
+pub struct Work {
+    tool: Arc<Tool>,
+    way: Way,
+}
+
+enum Way {
+    Module(Run),
+    Fresh(Run, Job),
+    Session(Box<SessionRun>),
+}
+
+impl Work {
+    /// The tool.
+    pub fn tool(&self) -> &Arc<Tool> {
+        &self.tool
+    }
+
+    /// The execution.
+    pub fn live(&self) -> &Arc<Live> {
+        match &self.way {
+            Way::Module(run) | Way::Fresh(run, _) => run.live(),
+            Way::Session(run) => run.live(),
+        }
+    }
+}
+
+impl Called {
+    /// The execution.
+    pub fn live(&self) -> &Arc<Live> {
+        match self {
+            Called::New(work) => work.live(),
+            Called::Existing(live) => live,
+        }
+    }
+}
+
 impl ToolService {
     /// Runs tools of `catalog` as executions of `registry`.
-    pub fn new(catalog: Arc<Catalog>, registry: Registry, limits: LimitsPolicy, max_parameters: u64) -> Self {
+    pub fn new(
+        catalog: Arc<Catalog>,
+        registry: Registry,
+        limits: LimitsPolicy,
+        max_parameters: u64,
+        interpreting: Interpreting,
+    ) -> Arc<Self> {
         let pools = catalog.engine().pools().into_iter().map(|(name, slots)| Lane::new(name, slots)).collect();
-        ToolService { catalog, registry, limits, max_parameters, egress: Arc::new(DenyAll), pools }
+        let Interpreting { sessions, kernels, link } = interpreting;
+        let egress = Arc::new(DenyAll);
+        let service = ToolService {
+            catalog,
+            registry,
+            limits,
+            max_parameters,
+            egress,
+            pools,
+            sessions,
+            kernels,
+            link: link.clone(),
+        };
+        let service = Arc::new(service);
+        // A second service over the same interpreters would be a mistake of the composition; the first one counts.
+        let _ = link.set(Arc::downgrade(&service));
+        service
     }
 
     /// The tools.
@@ -111,7 +196,7 @@ impl ToolService {
     /// Checks a call and begins its execution.
     pub async fn begin(&self, mut call: Call) -> Result<Called> {
         let tool = self.catalog.tool(&call.tool)?;
-        check_labels(&call.labels)?;
+        check_labels("call.labels", &call.labels)?;
         let (value, text) = self.read_parameters(std::mem::take(&mut call.parameters))?;
         if let Some(schema) = &tool.input {
             schema.check(&value).map_err(|problems| Error::ParametersInvalid {
@@ -143,10 +228,31 @@ impl ToolService {
             }
         };
         let request = call.request_id.map(|request_id| (request_id, fingerprint(&call, &text)));
+        let snapshot = match (&tool.runner, &call.target) {
+            (Runner::Module(_), Some(target)) => {
+                return Err(Error::TargetMismatch {
+                    target: target.text(),
+                    tool: call.tool.clone(),
+                    problem: "it is a WASM module and keeps no state; call it without a target".into(),
+                });
+            }
+            (Runner::Interpreter(_), Some(Target::Snapshot(name))) => {
+                let snapshot = self.sessions.snapshots().start_from(name, &call.tool).await?;
+                let kernels = self.kernels.iter().find(|kernels| kernels.name() == call.tool);
+                let kernels = kernels.ok_or_else(|| Error::Internal("an interpreter makes no kernels".into()))?;
+                Some((kernels.clone(), snapshot))
+            }
+            _ => None,
+        };
         let job = match &tool.runner {
             Runner::Module(_) => None,
             // Its parameters are code, and standard input is all the program's.
-            Runner::Interpreter(_) => Some(Job { code: builtin::code(&value)?, inputs: std::mem::take(&mut call.inputs) }),
+            Runner::Interpreter(_) => Some(Job {
+                code: builtin::code(&value)?,
+                inputs: std::mem::take(&mut call.inputs),
+                from: snapshot,
+                depth: call.parent.map_or(0, |(_, depth)| depth),
+            }),
         };
         let stdin = match (&job, call.keep_stdin_open || !call.stdin.is_empty()) {
             (Some(_), _) => Bytes::new(),
@@ -160,11 +266,7 @@ impl ToolService {
             }
         };
         let start = Start {
-            subject: Subject::Tool {
-                name: tool.name.clone(),
-                version: tool.version.clone(),
-                digest: tool.digest(),
-            },
+            subject: Subject::Tool { name: tool.name.clone(), version: tool.version.clone(), digest: tool.digest() },
             principal: call.principal,
             request,
             labels: call.labels,
@@ -173,22 +275,54 @@ impl ToolService {
             stdin_given: call.stdin,
             stdin_open: call.keep_stdin_open,
             session: None,
-            parent: None,
-            target: "".into(),
+            parent: call.parent.map(|(id, _)| id),
+            target: call.target.as_ref().map(Target::text).unwrap_or_default().into(),
             lane,
         };
-        Ok(match self.registry.begin(start).await? {
-            Begun::New(run) => Called::New { tool, run, job },
-            Begun::Existing(live) => Called::Existing(live),
-        })
+        let way = match (job, call.target) {
+            (Some(job), Some(Target::Session(session, expected_turn))) => {
+                let call = SessionCall {
+                    session,
+                    expected_turn,
+                    wall_time: call.limits.wall_time.map(|asked| asked.min(self.limits.caps.wall_time)),
+                    parameters: value,
+                    inputs: job.inputs,
+                    start,
+                    tool: tool.name.clone(),
+                };
+                match self.sessions.call(call).await? {
+                    SessionCalled::New(run) => Way::Session(run),
+                    SessionCalled::Existing(live) => return Ok(Called::Existing(live)),
+                }
+            }
+            (job, _) => match (self.registry.begin(start).await?, job) {
+                (Begun::New(run), None) => Way::Module(run),
+                (Begun::New(run), Some(job)) => Way::Fresh(run, job),
+                (Begun::Existing(live), _) => return Ok(Called::Existing(live)),
+            },
+        };
+        Ok(Called::New(Box::new(Work { tool, way })))
     }
 
-    /// Runs the guest of an accepted call to its end.
-    pub async fn drive(&self, tool: Arc<Tool>, run: Run, job: Option<Job>) -> Result<Arc<Live>> {
+    /// Runs an accepted call to its end.
+    pub async fn drive(&self, work: Work) -> Result<Arc<Live>> {
         let egress = self.egress.clone();
-        match job {
-            None => run.drive(|live| guest(tool, live, egress)).await,
-            Some(job) => run.drive(|live| builtin::run(tool, job, live, egress)).await,
+        let tool = work.tool;
+        match work.way {
+            Way::Module(run) => run.drive(|live| guest(tool, live, egress)).await,
+            Way::Fresh(run, job) => {
+                let children = ChildCalls::of(&self.link, run.live(), job.depth);
+                run.drive(|live| builtin::run(tool, job, live, egress, children)).await
+            }
+            Way::Session(run) => run.drive().await,
+        }
+    }
+
+    /// Waits for the end of an accepted call, whoever runs it. A call that never began is an error.
+    pub async fn finish(&self, called: Called) -> Result<Arc<Live>> {
+        match called {
+            Called::New(work) => self.drive(*work).await,
+            Called::Existing(live) => self.sessions.answer(live).await,
         }
     }
 
@@ -223,6 +357,15 @@ impl ToolService {
             field,
             format!("is {size} bytes of JSON; at most {} (execution.max_parameters)", self.max_parameters),
         )
+    }
+}
+
+impl Target {
+    fn text(&self) -> String {
+        match self {
+            Target::Session(id, _) => id.to_string(),
+            Target::Snapshot(name) => name.clone(),
+        }
     }
 }
 
@@ -289,22 +432,23 @@ fn refuse_inputs(inputs: &Inputs) -> Result<()> {
     if violations.is_empty() { Ok(()) } else { Err(Error::InvalidArgument(violations)) }
 }
 
-fn check_labels(labels: &BTreeMap<String, String>) -> Result<()> {
+/// Checks labels against the contract's bounds; `field` is where they stand.
+pub fn check_labels(field: &str, labels: &BTreeMap<String, String>) -> Result<()> {
     let mut violations = Vec::new();
     if labels.len() > MAX_LABELS {
-        violations.push(Violation::new("call.labels", format!("are {}; at most {MAX_LABELS}", labels.len())));
+        violations.push(Violation::new(field, format!("are {}; at most {MAX_LABELS}", labels.len())));
     }
     for (key, value) in labels.iter().take(MAX_LABELS) {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'/');
         if !(1..=MAX_LABEL_KEY).contains(&key.len()) || !key.bytes().all(plain) {
             violations.push(Violation::new(
-                "call.labels",
+                field,
                 format!("key {key:?}: expected 1 to {MAX_LABEL_KEY} of a-z, A-Z, 0-9, '_', '-', '.' and '/'"),
             ));
         }
         if value.len() > MAX_LABEL_VALUE {
             violations.push(Violation::new(
-                "call.labels",
+                field,
                 format!("value of {key:?} is {} bytes long; at most {MAX_LABEL_VALUE}", value.len()),
             ));
         }

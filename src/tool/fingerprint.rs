@@ -40,6 +40,9 @@ pub(super) fn fingerprint(call: &Call, parameters: &[u8]) -> [u8; 32] {
     for pattern in &inputs.return_files {
         part(format!("return {pattern}").as_bytes());
     }
+    if let Some(target) = &call.target {
+        part(format!("target {target:?}").as_bytes());
+    }
     hash.finalize().into()
 }
 
@@ -72,6 +75,8 @@ mod tests {
             labels: Default::default(),
             request_id: None,
             principal: "p".into(),
+            target: None,
+            parent: None,
         }
     }
 

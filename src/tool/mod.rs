@@ -3,25 +3,29 @@
 mod builtin;
 mod call;
 mod catalog;
+mod children;
 mod directory;
 mod fingerprint;
 mod forms;
+mod kernels;
 pub mod manifest;
 mod schema;
 mod watch;
 
-pub use call::{Call, Called, Job, Parameters, ToolService};
+pub use call::{Call, Called, Interpreting, Parameters, Target, ToolService, Work, check_labels};
 pub use catalog::{Catalog, CatalogConfig, CatalogObserver, Entry, Reloaded, Upload};
+pub use children::Link;
 pub use forms::{Form, render};
+pub use kernels::{BuiltInSnapshots, InterpreterKernels};
 pub use schema::{Problem, Schema};
 pub use watch::watch;
 
 use crate::domain::manifest::{DirectoryGrant, Manifest};
 use crate::domain::time::Timestamp;
 use crate::engine::Program;
-use crate::interpreter::Interpreter;
 use crate::error::{Error, Result, Violation};
 use crate::execution::Lane;
+use crate::interpreter::Interpreter;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

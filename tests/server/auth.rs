@@ -36,6 +36,7 @@ async fn health_needs_no_token_and_knows_every_service() {
     assert_eq!(check("").await.unwrap(), ServingStatus::Serving);
     assert_eq!(check("casemate.v1.Tools").await.unwrap(), ServingStatus::Serving);
     assert_eq!(check("casemate.v1.Executions").await.unwrap(), ServingStatus::Serving);
+    assert_eq!(check("casemate.v1.Sessions").await.unwrap(), ServingStatus::Serving);
     assert_eq!(check("casemate.v1.Containers").await.unwrap(), ServingStatus::NotServing);
     assert_eq!(check("nope").await.unwrap_err().code(), Code::NotFound);
 }
@@ -44,13 +45,13 @@ async fn health_needs_no_token_and_knows_every_service() {
 async fn what_is_not_built_says_so() {
     let server = Setup::new().start().await;
     let mut client =
-        v1::sessions_client::SessionsClient::with_interceptor(server.channel().await, Bearer(crate::harness::TOKEN));
-    let status = client.list_sessions(v1::ListSessionsRequest::default()).await.unwrap_err();
+        v1::agents_client::AgentsClient::with_interceptor(server.channel().await, Bearer(crate::harness::TOKEN));
+    let status = client.list_agents(v1::ListAgentsRequest::default()).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "UNIMPLEMENTED"));
-    assert!(status.message().contains("ListSessions"), "{}", status.message());
+    assert!(status.message().contains("ListAgents"), "{}", status.message());
     // Even that is not told to strangers.
-    let mut stranger = v1::sessions_client::SessionsClient::new(server.channel().await);
-    let status = stranger.list_sessions(v1::ListSessionsRequest::default()).await.unwrap_err();
+    let mut stranger = v1::agents_client::AgentsClient::new(server.channel().await);
+    let status = stranger.list_agents(v1::ListAgentsRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
 }
 

@@ -7,4 +7,5 @@ mod guests;
 mod harness;
 mod lifecycle;
 mod limits;
+mod sessions;
 mod tools;

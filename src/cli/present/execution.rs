@@ -128,7 +128,8 @@ fn stage(stage: &StageResult) -> Value {
         .into_value()
 }
 
-fn interruption(interruption: &SessionInterruption) -> Value {
+/// An interruption as JSON.
+pub fn interruption(interruption: &SessionInterruption) -> Value {
     Fields::default()
         .set("reason", interruption.reason().as_str_name())
         .set("time", time(&interruption.time))

@@ -5,6 +5,8 @@
 
 pub mod event;
 pub mod execution;
+pub mod session;
+pub mod snapshot;
 pub mod structure;
 pub mod tool;
 

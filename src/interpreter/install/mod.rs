@@ -24,6 +24,7 @@ pub use record::Installed;
 
 use super::memory::{Image, Slots};
 use super::runtime::{Isolate, Language, Runtime};
+use super::wasi::Wasi;
 use super::{library, module, python, runtime};
 use crate::domain::event::{LogLevel, OutputStream, Progress};
 use crate::domain::io::OutputSink;
@@ -38,6 +39,9 @@ use std::time::Instant;
 
 /// Memory beyond its start that an interpreter may use while it is preloaded.
 const PRELOAD_MEMORY: u64 = 2 << 30;
+
+/// Files that preloading may write on the way.
+const PRELOAD_SCRATCH: u64 = 64 << 20;
 
 /// Why an interpreter could not be installed: which step, what went wrong, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +142,8 @@ impl Install<'_> {
     ) -> Result<(), Failed> {
         let start = directory.join("start.image");
         let of = hex_array(artifact.digest);
-        if code.exists() && Image::open(&start).and_then(|image| image.verify().map(|()| image.artifact() == of)) == Ok(true)
+        if code.exists()
+            && Image::open(&start).and_then(|image| image.verify().map(|()| image.artifact() == of)) == Ok(true)
         {
             return Ok(());
         }
@@ -170,7 +175,9 @@ impl Install<'_> {
         let runtime = unsafe { Runtime::load(code, artifact.language, &slots) }.map_err(|e| fail(format!("{e:#}")))?;
         let start = Arc::new(Image::open(&directory.join("start.image")).map_err(&fail)?);
         let said = Arc::new(Listener::default());
-        let wasi = library::for_preload(artifact.language, directory, said.clone()).map_err(&fail)?;
+        let library = library::open(artifact.language, directory).map_err(&fail)?;
+        let mut wasi = Wasi::new(library.world(PRELOAD_SCRATCH));
+        wasi.connect(None, Some(said.clone()), None);
         let ticking = Ticking::start(runtime.engine().clone());
         let isolate = Isolate::start(&runtime, &start, &"preload".into(), wasi, PRELOAD_MEMORY).await;
         let mut isolate = isolate.map_err(|error| fail(format!("{error:#}")))?;

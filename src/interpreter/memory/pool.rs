@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-/// Whom a slot serves. One that served a tenant serves no other: it is thrown away instead.
+/// Whom a slot serves. One that served a tenant serves no other: it is thrown away instead. One of nobody (an
+/// empty name) is thrown away after its only use.
 pub type Tenant = Arc<str>;
 
 /// Bytes of written pages that are copied back and stay with a slot; beyond it pages are given back.
@@ -114,7 +115,12 @@ impl Slots {
     /// The engine's interface for memories says neither whose a memory is nor what it should show. So the
     /// memory waits on the thread while the future is polled. Instantiation runs no guest code (the module
     /// has no start function), so it is over in one poll; a second one would find no memory and fail.
-    pub async fn instantiate<F: Future>(&self, image: &Arc<Image>, tenant: &Tenant, future: F) -> std::io::Result<F::Output> {
+    pub async fn instantiate<F: Future>(
+        &self,
+        image: &Arc<Image>,
+        tenant: &Tenant,
+        future: F,
+    ) -> std::io::Result<F::Output> {
         let mut memory = Some(self.take(image, tenant)?);
         let mut future = std::pin::pin!(future);
         Ok(std::future::poll_fn(|cx| with_memory(&mut memory, future.as_mut(), cx)).await)
@@ -133,7 +139,7 @@ impl Slots {
     }
 
     fn put_back(&self, mut slot: Slot, tenant: Tenant) {
-        if self.0.max_idle == 0 {
+        if self.0.max_idle == 0 || tenant.is_empty() {
             return;
         }
         if let Err(error) = slot.reset(self.0.pagemap.as_ref(), KEEP) {

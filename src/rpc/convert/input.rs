@@ -37,6 +37,13 @@ pub fn inputs(call: &mut v1::ToolCall) -> Result<(Inputs, Bytes)> {
     problems.none().map(|()| (inputs, stdin))
 }
 
+/// Environment variables in a message of its own.
+pub fn variables(field: &str, sent: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    let mut problems = Problems::default();
+    let sent = environment(field, sent, &mut problems);
+    problems.none().map(|()| sent)
+}
+
 #[derive(Default)]
 struct Problems {
     told: Vec<Violation>,

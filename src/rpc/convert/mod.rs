@@ -5,6 +5,8 @@ pub mod input;
 pub mod json;
 pub mod output;
 pub mod page;
+pub mod session;
+pub mod snapshot;
 pub mod tool;
 
 use crate::domain::id::RequestId;

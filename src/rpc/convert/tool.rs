@@ -9,7 +9,7 @@ use crate::engine::ModuleKind;
 use crate::error::{Error, Result};
 use crate::execution::Live;
 use crate::proto::v1;
-use crate::tool::{Call, Entry, Parameters, Runner};
+use crate::tool::{Call, Entry, Parameters, Runner, Target};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -142,20 +142,7 @@ pub fn call(message: Option<v1::ToolCall>, principal: Arc<str>) -> Result<(Call,
     if message.tool.is_empty() {
         return Err(Error::invalid("call.tool", "is required; ListTools shows what there is"));
     }
-    if let Some(v1::ToolTarget { target: Some(target), .. }) = &message.target {
-        use v1::tool_target::Target;
-        return Err(Error::Unimplemented {
-            feature: match target {
-                Target::SessionId(_) => "running a tool in a session (call.target.session_id)",
-                Target::SnapshotId(_) => "running a tool from a snapshot (call.target.snapshot_id)",
-                Target::ContainerId(_) => "running a tool in a container (call.target.container_id)",
-                Target::Pool(_) => "running a tool in a pool (call.target.pool)",
-            },
-        });
-    }
-    if message.target.as_ref().is_some_and(|target| target.expected_turn.is_some()) {
-        return Err(Error::invalid("call.target.expected_turn", "needs call.target.session_id"));
-    }
+    let target = message.target.take().map(target).transpose()?.flatten();
     let (inputs, stdin) = inputs(&mut message)?;
     let (parameters, form) = match message.input {
         None => (Parameters::Value(Value::Object(Default::default())), JsonForm::Structure),
@@ -174,9 +161,42 @@ pub fn call(message: Option<v1::ToolCall>, principal: Arc<str>) -> Result<(Call,
         keep_stdin_open: message.keep_stdin_open,
         labels: message.labels,
         request_id: request_id("call.request_id", &message.request_id)?,
+        target,
         principal,
+        parent: None,
     };
     Ok((call, form))
+}
+
+fn target(message: v1::ToolTarget) -> Result<Option<Target>> {
+    use v1::tool_target::Target as Sent;
+    let expected_turn = message.expected_turn;
+    let target = match message.target {
+        None => None,
+        Some(Sent::SessionId(id)) => {
+            let id = id.parse().map_err(|_| {
+                Error::invalid(
+                    "call.target.session_id",
+                    "expected the id of a session, a UUID; ListSessions shows them",
+                )
+            })?;
+            return Ok(Some(Target::Session(id, expected_turn)));
+        }
+        Some(Sent::SnapshotId(name)) if name.is_empty() => {
+            return Err(Error::invalid("call.target.snapshot_id", "expected the id or name of a snapshot"));
+        }
+        Some(Sent::SnapshotId(name)) => Some(Target::Snapshot(name)),
+        Some(Sent::ContainerId(_)) => {
+            return Err(Error::Unimplemented { feature: "running a tool in a container (call.target.container_id)" });
+        }
+        Some(Sent::Pool(_)) => {
+            return Err(Error::Unimplemented { feature: "running a tool in a pool (call.target.pool)" });
+        }
+    };
+    match expected_turn {
+        Some(_) => Err(Error::invalid("call.target.expected_turn", "needs call.target.session_id")),
+        None => Ok(target),
+    }
 }
 
 /// What a run printed, in the form that fits.

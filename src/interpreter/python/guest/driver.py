@@ -33,20 +33,53 @@ def _install():
 
     # -- streams -------------------------------------------------------------------------------------------
 
-    def open_streams():
+    class Input(FileIO):
+        """Standard input, which knows whether anybody read from it."""
+        used = False
+
+        def readinto(self, buffer):
+            Input.used = True
+            return FileIO.readinto(self, buffer)
+
+        def readall(self):
+            Input.used = True
+            return FileIO.readall(self)
+
+        def read(self, size=-1):
+            Input.used = True
+            return FileIO.read(self, size)
+
+    def open_input():
+        stream = TextIOWrapper(BufferedReader(Input(0, "rb", closefd=False)), encoding="utf-8",
+                               errors="surrogateescape")
+        stream.mode = "r"
+        return stream
+
+    def open_output(fd, errors):
         # By lines, as on a terminal: whoever follows sees what is said when it is said.
-        sys.stdin = sys.__stdin__ = TextIOWrapper(
-            BufferedReader(FileIO(0, "rb", closefd=False)), encoding="utf-8", errors="surrogateescape")
-        sys.stdout = sys.__stdout__ = TextIOWrapper(
-            BufferedWriter(FileIO(1, "wb", closefd=False)), encoding="utf-8", errors="surrogateescape",
-            line_buffering=True)
-        sys.stderr = sys.__stderr__ = TextIOWrapper(
-            BufferedWriter(FileIO(2, "wb", closefd=False)), encoding="utf-8", errors="backslashreplace",
-            line_buffering=True)
-        for stream, name, mode in ((sys.stdin, "<stdin>", "r"), (sys.stdout, "<stdout>", "w"),
-                                   (sys.stderr, "<stderr>", "w")):
-            stream.mode = mode
-        return sys.stdin, sys.stdout, sys.stderr
+        stream = TextIOWrapper(BufferedWriter(FileIO(fd, "wb", closefd=False)), encoding="utf-8", errors=errors,
+                               line_buffering=True)
+        stream.mode = "w"
+        return stream
+
+    streams = [None, None, None]
+
+    def open_streams():
+        """The streams of a turn: those of the turn before, as long as they are as they were."""
+        stdin, stdout, stderr = streams
+        if stdin is None or stdin.closed or Input.used:
+            # What an earlier turn left unread is not this one's.
+            Input.used = False
+            stdin = open_input()
+        if stdout is None or stdout.closed:
+            stdout = open_output(1, "surrogateescape")
+        if stderr is None or stderr.closed:
+            stderr = open_output(2, "backslashreplace")
+        streams[:] = stdin, stdout, stderr
+        sys.stdin = sys.__stdin__ = stdin
+        sys.stdout = sys.__stdout__ = stdout
+        sys.stderr = sys.__stderr__ = stderr
+        return streams
 
     def flush(*streams):
         for stream in streams:
@@ -320,6 +353,8 @@ def _install():
                 sys.last_exc = problem
                 report(problem, stderr)
         finally:
+            sys.settrace(None)
+            sys.setprofile(None)
             flush(sys.stdout, stdout, sys.stderr, stderr)
             if before is not None:
                 for key, value in before.items():
@@ -332,8 +367,19 @@ def _install():
     def run_turn(_text, _name):
         turn()
 
-    # `turn` of the artifact calls these by name: its own handling of the first turn stays.
+    def leave(code=None):
+        """Ends the run with this exit code."""
+        raise SystemExit(code)
+
+    def set_up(_environ):
+        # Arguments and variables come with each turn, and seeds when they are due.
+        pass
+
+    # `turn` of the artifact calls these by name. Its own way of setting up a first turn is not needed.
     _reactor._run_turn = run_turn
+    _reactor._setup = set_up
+    leave.__name__ = leave.__qualname__ = "exit"
+    builtins.exit = builtins.quit = leave
 
     builtins.display = display
     return ask, display, show_figures, turn, reseed

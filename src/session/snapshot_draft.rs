@@ -1,0 +1,73 @@
+//! What is said of snapshots: drafts of new ones, selections of a listing, and those that come with an interpreter.
+
+use crate::domain::id::{RequestId, SessionId};
+use crate::domain::snapshot::{SnapshotSource, SnapshotStanding, SnapshotState};
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Longest name.
+const MAX_NAME: usize = 64;
+
+/// The snapshots that come with the interpreters.
+pub trait BuiltIns: Send + Sync + 'static {
+    /// All of them, by name.
+    fn snapshots(&self) -> Vec<SnapshotStanding>;
+}
+
+/// There are none.
+pub struct NoBuiltIns;
+
+impl BuiltIns for NoBuiltIns {
+    fn snapshots(&self) -> Vec<SnapshotStanding> {
+        Vec::new()
+    }
+}
+
+/// What is known of a snapshot before it is written.
+pub struct Draft {
+    /// What it holds, for people.
+    pub description: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Who owns it; empty for the operator's.
+    pub principal: Arc<str>,
+    /// The request id of the call that makes it.
+    pub request_id: Option<RequestId>,
+    /// What it is made from.
+    pub source: SnapshotSource,
+    /// The tool whose interpreter it holds.
+    pub tool: Arc<str>,
+    /// The session's turn; 0 for others.
+    pub turn: u64,
+    /// Fingerprint of the interpreter.
+    pub runtime: [u8; 32],
+}
+
+/// What a listing selects; empty fields select everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotSelection {
+    /// Any of these states.
+    pub states: Vec<SnapshotState>,
+    /// For this tool.
+    pub tool: Option<String>,
+    /// Name begins so.
+    pub name_prefix: String,
+    /// All of these labels.
+    pub labels: BTreeMap<String, String>,
+    /// Of this session.
+    pub session: Option<SessionId>,
+}
+
+/// Checks the name of a snapshot.
+pub fn check_name(field: &str, name: &str) -> Result<()> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-' | b'.');
+    let good = (1..=MAX_NAME).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(plain);
+    if good {
+        return Ok(());
+    }
+    let rule = format!("expected 1 to {MAX_NAME} of a-z, 0-9, '_', '-' and '.', beginning with a letter");
+    Err(Error::invalid(field, rule))
+}
