@@ -56,11 +56,7 @@ casemate$part(($) => {
         ...shown.map((name) => isRow && $.hasOwn(row, name) ? cell(row[name]) : ""), ...(hasValues ? [isRow ? "" : cell(row)] : [])];
     });
     const widths = head.map((name, column) => $.max(width(name), ...body.map((row) => width(row[column]))) + 2);
-    const centred = (text, room) => {
-      const left = $.floor((room - width(text)) / 2);
-      return repeat(" ", left) + text + repeat(" ", room - width(text) - left);
-    };
-    const row = (cells) => `│${cells.map((text, column) => centred(text, widths[column])).join("│")}│`;
+    const row = (cells) => `│${cells.map((text, column) => ` ${text}${repeat(" ", widths[column] - 1 - width(text))}`).join("│")}│`;
     const rule = (left, middle, right) => left + widths.map((room) => repeat("─", room)).join(middle) + right;
     line(out, [[rule("┌", "┬", "┐"), row(head), rule("├", "┼", "┤"), ...body.map(row), rule("└", "┴", "┘")].join("\n")]);
   };

@@ -3,7 +3,7 @@
 casemate$part(($) => {
   "use strict";
   const { std, then, decode, exec } = $;
-  const BEGIN = 0, RAN = 1, THREW = 2, IDLE = 3, REJECTED = 4, LEXICALS = 5, REJECTIONS = 6, MODULE = 7, BUILTIN = 8;
+  const BEGIN = 0, RAN = 1, THREW = 2, IDLE = 3, REJECTED = 4, LEXICALS = 5, REJECTIONS = 6, MODULE = 7, BUILTIN = 8, FREEZE = 9, NAMES = 10;
 
   let name = "<code>", code = new $.Uint8Array(0);
   let failure = null, value, tries = 0, again;
@@ -29,7 +29,10 @@ casemate$part(($) => {
     again = undefined;
     rewritten = null;
     $.exiting = undefined;
-    if (header.reseed) $.reseed();
+    if (header.reseed) {
+      $.reseed();
+      $.startClock();
+    }
     $.clearTimers();
     $.resetConsole();
     $.keepSource(name, code);
@@ -153,7 +156,7 @@ casemate$part(($) => {
     $.fail(reason);
   };
 
-  const driver = (operation, given) => {
+  const driver = (operation, given, ...rest) => {
     switch (operation) {
       case BEGIN: return begin();
       case RAN: return ran(given);
@@ -169,6 +172,15 @@ casemate$part(($) => {
       // The modules that exist without a file: first their sources by number, later their content by name.
       case MODULE: return $.moduleSource(given);
       case BUILTIN: return $.builtin(given);
+      // What preparing left behind is not part of anybody's run.
+      case FREEZE:
+        $.forgetSources();
+        for (const variable of $.keys(lexicals)) delete lexicals[variable];
+        delete globalThis._;
+        code = new $.Uint8Array(0);
+        std.gc();
+        return undefined;
+      case NAMES: return $.withNames(given, rest);
     }
   };
   $.defineProperty(globalThis, "casemate$driver", { value: driver, writable: false, enumerable: false, configurable: false });

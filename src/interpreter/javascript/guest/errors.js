@@ -86,6 +86,10 @@ casemate$part(($) => {
       order = $.arraySlice(order, 1);
     }
   };
+  $.forgetSources = () => {
+    $.mapClear(sources);
+    order = [];
+  };
   const sourceLine = (file, number) => {
     try {
       let source = $.mapGet(sources, file);
@@ -140,7 +144,7 @@ casemate$part(($) => {
       const explained = $.explain?.(message);
       if (explained !== undefined) message = explained;
       traceback = $.inspect(problem, { depth: 4 });
-      if (explained !== undefined) traceback = `${type}: ${message}\n${users(stack)}`;
+      if (explained !== undefined) traceback = `${type}: ${message}${users(stack) && `\n${users(stack)}`}`;
       const found = frames(stack);
       const at = found[found.length - 1];
       if (at !== undefined && at.source !== "") {

@@ -96,8 +96,9 @@ casemate$part(($) => {
   };
 
   const prefix = (value, name, fallback, size = "") => {
-    if (name === null) return `[${fallback}${size}: null prototype]${tagOf(value, fallback)} `;
-    return `${name}${size}${tagOf(value, name)} `;
+    const tag = tagOf(value, name ?? fallback);
+    if (name === null) return tag === " [Module]" ? "[Module: null prototype] " : `[${fallback}${size}: null prototype]${tag} `;
+    return `${name}${size}${tag} `;
   };
 
   const visibleKeys = (how, value, isList) => {
@@ -105,7 +106,7 @@ casemate$part(($) => {
     for (const key of ownKeys(value)) {
       // Elements come before all other keys, in order.
       if (isList && typeof key === "string" && `${key >>> 0}` === key) continue;
-      if ((how.showHidden && key !== "length") || isEnumerable(value, key)) keys[keys.length] = key;
+      if ((how.showHidden && (key !== "length" || isArray(value))) || isEnumerable(value, key)) keys[keys.length] = key;
     }
     if (how.sorted) $.sort(keys, (a, b) => typeof a === "symbol" || typeof b === "symbol" ? 0 : a < b ? -1 : 1);
     return keys;
@@ -165,7 +166,7 @@ casemate$part(($) => {
     const widest = longest + 2;
     if (!(widest * 3 + how.indent < how.breakLength && (total / widest > 5 || longest <= 6))) return entries;
     const bias = $.sqrt(widest - total / entries.length);
-    const biased = $.max(widest - bias, 1);
+    const biased = $.max(widest - 3 - bias, 1);
     // A character is about two and a half times as high as it is wide.
     const columns = $.min($.round($.sqrt(2.5 * biased * count) / biased),
       $.floor((how.breakLength - how.indent) / widest), how.compact * 4, 15);

@@ -305,17 +305,31 @@ casemate$part(($) => {
 
   // -- imports in scripts -----------------------------------------------------------------------------------------------
 
-  const IMPORT = /^([ \t]*)import\s*(?:(?:([\w$]+)\s*(?:,\s*)?)?(?:(\*\s*as\s+[\w$]+)|(\{[^}]*\}))?\s*from\s*)?("[^"\n]*"|'[^'\n]*')(?:\s*(?:with|assert)\s*(\{[^}]*\}))?[ \t]*;?/gm;
+  const IMPORT = /(?<=^|;)([ \t]*)import\s*(?:(?:([\w$]+)\s*(?:,\s*)?)?(?:(\*\s*as\s+[\w$]+)|(\{[^}]*\}))?\s*from\s*)?("[^"\n]*"|'[^'\n]*')(?:\s*(?:with|assert)\s*(\{[^}]*\}))?[ \t]*;?/gm;
+  $.withNames = (module, [from, ...wanted]) => {
+    for (const name of wanted) {
+      if (!(name in module)) throw new $.SyntaxError(`The requested module '${from}' does not provide an export named '${name}'`);
+    }
+    return module;
+  };
   /**
    * The code with its static imports as `await import()`, so that it runs as a script whose variables later turns
    * see. Each stays on its lines.
    */
   $.withoutImports = (code) => $.replace(code, IMPORT, (all, before, one, every, named, from, attributes) => {
-    const call = `await import(${from}${attributes ? `, {with: ${attributes}}` : ""})`;
+    let call = `await import(${from}${attributes ? `, {with: ${attributes}}` : ""})`;
     const lines = $.repeat("\n", $.split(all, "\n").length - 1);
     let names = named && $.replace(named, /(?:([\w$]+)|("[^"]*"|'[^']*'))\s+as\s+([\w$]+)/g, (_, name, text, to) => `${name ?? text}: ${to}`);
+    const wanted = [];
+    for (const part of named ? $.split(slice(named, 1, -1), ",") : []) {
+      const name = $.trim($.split($.trim(part), /\s+as\s+/)[0]);
+      if (name !== "") wanted.push(name[0] === '"' || name[0] === "'" ? name : stringify(name));
+    }
+    if (one) wanted.push('"default"');
     if (one && named) names = $.replace(names, "{", `{default: ${one}, `);
     else if (one && !every) names = `{default: ${one}}`;
+    // A name that the module does not have is an error, as in a module.
+    if (wanted.length > 0) call = `casemate$driver(10, ${call}, ${from}, ${$.join(wanted, ", ")})`;
     if (every) {
       const space = $.trim($.replace(every, /^\*\s*as\s+/, ""));
       return `${before}const ${space} = ${call}${one ? `, ${one} = ${space}.default` : ""};${lines}`;

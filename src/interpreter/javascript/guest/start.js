@@ -23,7 +23,8 @@
     Uint8Array, ArrayBuffer, BigInt, RegExp, Array,
     escape, unescape, encodeURIComponent, decodeURIComponent,
     fromCharCode: String.fromCharCode,
-    now: performance.now.bind(performance), dateNow: Date.now,
+    // Milliseconds of a clock that never goes back.
+    now: () => os.now() / 1000, dateNow: Date.now,
     charCodeAt: uncurry(String.prototype.charCodeAt), slice: uncurry(String.prototype.slice),
     indexOf: uncurry(String.prototype.indexOf), lastIndexOf: uncurry(String.prototype.lastIndexOf),
     includes: uncurry(String.prototype.includes),

@@ -348,9 +348,23 @@ casemate$part(($) => {
   };
   const structuredClone = (value) => clone(value, new Map());
 
+  // -- performance: the engine's own begins where it was frozen ------------------------------------------------------
+
+  let origin = 0;
+  /** Begins a new time line, in a fresh isolate. */
+  $.startClock = () => { origin = $.now(); };
+  const performance = {
+    now: () => $.now() - origin,
+    get timeOrigin() { return $.dateNow() - ($.now() - origin); },
+    mark: (name) => ({ name, entryType: "mark", startTime: performance.now(), duration: 0 }),
+    measure: (name) => ({ name, entryType: "measure", startTime: 0, duration: performance.now() }),
+    toJSON: () => ({ timeOrigin: performance.timeOrigin }),
+  };
+  $.defineProperty(performance, Symbol.toStringTag, { value: "Performance", configurable: true });
+
   $.web = { URL, URLSearchParams };
   $.globals({
-    URL, URLSearchParams, Event, CustomEvent, EventTarget, AbortController, AbortSignal, Headers, Request, Response, fetch, structuredClone,
+    performance, URL, URLSearchParams, Event, CustomEvent, EventTarget, AbortController, AbortSignal, Headers, Request, Response, fetch, structuredClone,
     navigator: { userAgent: "casemate", platform: "linux", hardwareConcurrency: 1, language: "en" },
   });
 });
