@@ -124,6 +124,7 @@ enum Message {
         #[serde(flatten)]
         request: serde_json::Map<String, Value>,
     },
+    Url(super::javascript::url::Request),
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -219,6 +220,12 @@ impl Talk {
                 return answer(json!({ "tools": tools }), &[]);
             }
             Message::Tool { name } => return self.call(&name, body).await,
+            Message::Url(request) => {
+                return match super::javascript::url::answer(&request) {
+                    Ok(parts) => answer(parts, &[]),
+                    Err(problem) => refusal(problem),
+                };
+            }
             Message::Http { request } => return self.http(request, &body).await,
         }
         answer(json!({}), &[])
