@@ -13,6 +13,7 @@
 mod children;
 mod files;
 pub mod install;
+pub mod javascript;
 mod kept;
 mod library;
 pub mod memory;
@@ -21,6 +22,7 @@ pub mod python;
 mod runtime;
 mod service;
 mod talk;
+pub mod typescript;
 pub mod wasi;
 
 pub use children::{Children, Refused, Returned};

@@ -137,6 +137,11 @@ impl Wasi {
         (self.input, self.output, self.channel) = (input, output, channel);
     }
 
+    /// Sets who answers at `/dev/host`.
+    pub fn set_channel(&mut self, channel: Option<Arc<dyn Channel>>) {
+        self.channel = channel;
+    }
+
     /// Sets how many bytes of files it may have.
     pub fn set_scratch(&mut self, bytes: u64) {
         self.tree.set_limit(bytes);
