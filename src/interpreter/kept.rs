@@ -204,6 +204,7 @@ impl Kept {
                 arguments: turn.inputs.arguments,
                 environment,
                 reseed: std::mem::take(&mut self.reseed),
+                pristine: false,
                 module: false,
             },
             warm: Mutex::default(),

@@ -237,6 +237,7 @@ impl Interpreter {
                 arguments: run.inputs.arguments,
                 environment: run.inputs.environment,
                 reseed: true,
+                pristine: true,
                 module: false,
             },
             warm: Mutex::default(),
