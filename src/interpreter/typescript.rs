@@ -59,7 +59,10 @@ pub fn strip(name: &str, source: &str) -> Result<String, Problem> {
             ..Problem::default()
         })?;
         worker.join().unwrap_or_else(|_| {
-            Err(Problem { message: "the TypeScript parser failed on it; send it as JavaScript".into(), ..Problem::default() })
+            Err(Problem {
+                message: "the TypeScript parser failed on it; send it as JavaScript".into(),
+                ..Problem::default()
+            })
         })
     })
 }
@@ -81,8 +84,11 @@ fn operate_on(name: &str, source: &str) -> Result<String, Problem> {
     let map: Lrc<SourceMap> = Lrc::default();
     let found = Arc::new(Mutex::new(None));
     let handler = Handler::with_emitter(false, false, Box::new(First(found.clone())));
-    let options =
-        Options { filename: Some(name.into()), mode: Mode::StripOnly, ..serde_json::from_str("{}").unwrap_or_default() };
+    let options = Options {
+        filename: Some(name.into()),
+        mode: Mode::StripOnly,
+        ..serde_json::from_str("{}").unwrap_or_default()
+    };
     let result = operate(&map, &handler, source.to_owned(), options);
     let first = found.lock().take();
     match (result, first) {
@@ -178,9 +184,48 @@ mod tests {
     #[test]
     fn nesting_never_overflows() {
         for piece in [
-            "(", "[", "{", "!", "a=>", "if(a)", "`${", "new ", "a?", "a?b:", "x=", "1**", "-", "typeof ", "{a:", "class{[", "async()=>",
-            "function(){", "<", "A<", "a as ", "keyof ", "let x:(", "let x:{a:", "let x:A extends B?", "a?.[", "f(", "@", "for(;;)",
-            "x:", "else ", "if(a);else ", "1+", "a,", "...", "yield ", "await ", "import(", "\"a\"+", "/a/+", "a!", "a.b",
+            "(",
+            "[",
+            "{",
+            "!",
+            "a=>",
+            "if(a)",
+            "`${",
+            "new ",
+            "a?",
+            "a?b:",
+            "x=",
+            "1**",
+            "-",
+            "typeof ",
+            "{a:",
+            "class{[",
+            "async()=>",
+            "function(){",
+            "<",
+            "A<",
+            "a as ",
+            "keyof ",
+            "let x:(",
+            "let x:{a:",
+            "let x:A extends B?",
+            "a?.[",
+            "f(",
+            "@",
+            "for(;;)",
+            "x:",
+            "else ",
+            "if(a);else ",
+            "1+",
+            "a,",
+            "...",
+            "yield ",
+            "await ",
+            "import(",
+            "\"a\"+",
+            "/a/+",
+            "a!",
+            "a.b",
         ] {
             let bytes = if cfg!(debug_assertions) { 8 << 10 } else { MAX_SOURCE };
             // Any answer will do: what counts is that there is one.

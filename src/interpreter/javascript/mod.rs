@@ -75,3 +75,6 @@ enum Ask {
     /// Forget what preparing has left behind.
     Freeze = 9,
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,12 @@ pub async fn preload(isolate: &mut Isolate, output: Arc<dyn OutputSink>) -> Resu
 
 fn warm(code: &'static str, output: Arc<dyn OutputSink>) -> Talk {
     Talk {
-        turn: Turn { name: "<code>".into(), code: Bytes::from_static(code.as_bytes()), reseed: true, ..Turn::default() },
+        turn: Turn {
+            name: "<code>".into(),
+            code: Bytes::from_static(code.as_bytes()),
+            reseed: true,
+            ..Turn::default()
+        },
         warm: Mutex::default(),
         output,
         egress: Arc::new(DenyAll),
@@ -108,9 +113,11 @@ async fn limit_stack<T: Send>(
     let top = stack.and_then(|stack| stack.get(&mut *store).i32()).unwrap_or_default() as u32;
     let runtime = machine.runtime as u32 as usize;
     let fields = memory.data(&*store).get(runtime..runtime.saturating_add(4096)).unwrap_or_default();
-    let size = only(fields, &MARK.to_le_bytes(), 4).ok_or_else(|| Error::msg("the engine's stack size is not found"))?;
+    let size =
+        only(fields, &MARK.to_le_bytes(), 4).ok_or_else(|| Error::msg("the engine's stack size is not found"))?;
     let known = fields.get(size + 4..size + 12).unwrap_or_default();
-    let nearly_top = |word: &[u8]| word.try_into().map(u32::from_le_bytes).is_ok_and(|at| at <= top && at > top - 65536);
+    let nearly_top =
+        |word: &[u8]| word.try_into().map(u32::from_le_bytes).is_ok_and(|at| at <= top && at > top - 65536);
     if known.len() != 8 || !nearly_top(&known[..4]) || known[4..] != [0; 4] || top < STACK + (256 << 10) {
         return Err(Error::msg("the engine's stack is not where it should be"));
     }

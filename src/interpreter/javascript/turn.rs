@@ -9,12 +9,7 @@ use wasmtime::{Memory, Result, Store};
 ///
 /// `Err` when the guest did not come to its end: a trap, no memory for its driver. Its state is not to be trusted
 /// then.
-pub(crate) async fn turn<T: Send>(
-    store: &mut Store<T>,
-    memory: Memory,
-    machine: &Machine,
-    turn: &Turn,
-) -> Result<()> {
+pub(crate) async fn turn<T: Send>(store: &mut Store<T>, memory: Memory, machine: &Machine, turn: &Turn) -> Result<()> {
     let mut guest = Guest::new(store, memory, machine).await?;
     guest.find_driver().await?;
     let rejections = guest.ask(Ask::Begin, Value::UNDEFINED).await?.as_number().unwrap_or_default() as u32;

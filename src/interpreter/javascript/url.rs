@@ -100,11 +100,19 @@ mod tests {
 
     #[test]
     fn parts_are_those_of_the_standard() {
-        let url = ask(json!({"op": "parse", "href": "../b?x=1#h", "base": "https://u:p@EXAMPLE.com:443/a/c/d"})).unwrap();
+        let url =
+            ask(json!({"op": "parse", "href": "../b?x=1#h", "base": "https://u:p@EXAMPLE.com:443/a/c/d"})).unwrap();
         for (part, value) in [
-            ("href", "https://u:p@example.com/a/b?x=1#h"), ("origin", "https://example.com"), ("protocol", "https:"),
-            ("username", "u"), ("password", "p"), ("host", "example.com"), ("port", ""), ("pathname", "/a/b"),
-            ("search", "?x=1"), ("hash", "#h"),
+            ("href", "https://u:p@example.com/a/b?x=1#h"),
+            ("origin", "https://example.com"),
+            ("protocol", "https:"),
+            ("username", "u"),
+            ("password", "p"),
+            ("host", "example.com"),
+            ("port", ""),
+            ("pathname", "/a/b"),
+            ("search", "?x=1"),
+            ("hash", "#h"),
         ] {
             assert_eq!(url[part], value, "{part}");
         }
@@ -113,7 +121,8 @@ mod tests {
         let kept = ask(json!({"op": "set", "href": "http://a/", "part": "port", "value": "x"})).unwrap();
         assert_eq!(kept["href"], "http://a/");
         for wrong in [
-            json!({"op": "parse", "href": "/x"}), json!({"op": "parse", "href": "a:", "base": "x"}),
+            json!({"op": "parse", "href": "/x"}),
+            json!({"op": "parse", "href": "a:", "base": "x"}),
             json!({"op": "set", "href": "http://a", "part": "href", "value": "x"}),
             json!({"op": "set", "href": "http://a", "part": "color", "value": "x"}),
         ] {

@@ -7,4 +7,3 @@ const [first, , third = "default", ...others] = "abcdef"; console.log(first, thi
 const { a: { b: deep = 5 } = {}, ...remaining } = { c: 1, d: 2 }; console.log(deep, remaining);
 label: for (let i = 0; i < 3; i++) for (let j = 0; j < 3; j++) { if (j === 1) continue label; if (i === 2) break label; console.log(i, j); }
 console.log([..."ab"].entries().toString(), typeof it[Symbol.iterator], Object.entries([7, 8]), new Map(Object.entries({ k: 1 })), [...new Map([[1, 2]]).keys()]);
-console.log(new Map([[1, 2]]).entries(), [1, 2][Symbol.iterator](), new Set([5]).values());

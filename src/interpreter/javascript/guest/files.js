@@ -42,12 +42,12 @@ casemate$part(($) => {
   };
 
   const openFile = (path, flags, call = "open") => checked(os.open(path, flags, 0o666), call, path);
-  const readAll = (fd, path) => {
+  const readAll = (fd) => {
     const pieces = [];
     let size = 0, room = 1 << 16;
     for (;;) {
       const buffer = new ArrayBuffer(room);
-      const count = checked(os.read(fd, buffer, 0, room), "read", path);
+      const count = checked(os.read(fd, buffer, 0, room), "read");
       if (count === 0) break;
       pieces[pieces.length] = new Uint8Array(buffer, 0, count);
       size += count;
@@ -66,7 +66,7 @@ casemate$part(($) => {
   $.readBytes = (path) => {
     const fd = openFile(path, os.O_RDONLY);
     try {
-      return readAll(fd, path);
+      return readAll(fd);
     } finally {
       os.close(fd);
     }
@@ -146,7 +146,7 @@ casemate$part(($) => {
   const fs = {
     readFileSync(path, options) {
       const bytes = path === 0 || path === "/dev/stdin" ? $.readStdin()
-        : withFile(path, flagsOf(options?.flag), (fd, name) => readAll(fd, name));
+        : withFile(path, flagsOf(options?.flag), (fd) => readAll(fd));
       const encoding = encodingOf(options);
       return encoding ? $.textOf(bytes, encoding) : $.Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
     },
@@ -226,7 +226,7 @@ casemate$part(($) => {
     },
     renameSync(from, to) { checked(os.rename(pathOf(from), pathOf(to)), "rename", from, to); },
     copyFileSync(from, to, mode) {
-      const bytes = withFile(from, os.O_RDONLY, (fd, name) => readAll(fd, name));
+      const bytes = withFile(from, os.O_RDONLY, (fd) => readAll(fd));
       fs.writeFileSync(to, bytes, { flag: mode & 1 ? "wx" : "w" });
     },
     cpSync(from, to, options) {

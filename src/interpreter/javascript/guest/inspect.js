@@ -113,7 +113,7 @@ casemate$part(($) => {
   };
 
   const keyText = (key) => typeof key === "symbol" ? `[${$.symbolToString(key)}]` :
-    $.matches(IDENTIFIER, key) ? key : quoted(key);
+    key === "__proto__" ? "['__proto__']" : $.matches(IDENTIFIER, key) ? key : quoted(key);
 
   const property = (how, value, key, depth, isList) => {
     const own = getOwn(value, key) ?? { value: value[key] };

@@ -171,12 +171,16 @@ casemate$part(($) => {
   };
   $.defineProperty(process, Symbol.toStringTag, { value: "process", configurable: true });
 
-  /** What a turn is given. Variables of the environment are those of this turn and what was set before it. */
+  let given = {};
+  /** What a turn is given. */
   $.startProcess = (argv, env) => {
     const args = ["/usr/bin/javascript", "/work/main.js"];
     for (const one of argv) args[args.length] = one;
     process.argv = args;
-    for (const name of $.keys(env)) process.env[name] = env[name];
+    // Variables of one turn are not those of the next, unless the code keeps them.
+    for (const name of $.keys(given)) if (process.env[name] === given[name]) delete process.env[name];
+    given = { ...std.getenviron(), ...env };
+    for (const name of $.keys(given)) process.env[name] = given[name];
     process.exitCode = undefined;
     stdinStarted = false;
     stdinEncoding = null;
