@@ -10,6 +10,7 @@ build:
 
 serve: build
 	@test -e casemate.toml || $(CASEMATE) init
+	@$(CASEMATE) interpreters install || echo '!! Python and JavaScript are not there; the server starts without them' >&2
 	$(CASEMATE) serve --tools examples/tools
 
 test:
@@ -26,6 +27,7 @@ lint:
 
 # One table, and JSON with stable names in $(TARGET)/bench.json.
 bench: build
+	$(CASEMATE) interpreters install --directory $(TARGET)/interpreters
 	cargo bench --locked --bench edge -- --json $(TARGET)/bench.json
 
 # Regenerates what is committed.

@@ -9,6 +9,15 @@ step() { printf '\n== %s\n' "$*"; }
 
 scripts/prepare.sh test
 
+step 'The interpreters: fetched, verified, compiled, preloaded; skipped when they are there'
+cargo build --locked
+interpreters=$(cd "$target" && pwd)/interpreters
+if "$target/debug/casemate" interpreters install --directory "$interpreters"; then
+  export CASEMATE_TEST_INTERPRETERS=$interpreters
+else
+  skipped+=('the interpreters: they could not be installed, see above')
+fi
+
 step 'Rust: the library, the binary, the documentation'
 cargo test --locked
 

@@ -13,11 +13,11 @@ use crate::execution::{Registry, RegistryConfig};
 use crate::health::{ComponentState, Health};
 use crate::interpreter::{Interpreters, InterpretersConfig};
 use crate::rpc::{Server, ServerConfig};
+use crate::session::kernel::Kernels;
 use crate::session::{Sessions, SessionsParts};
 use crate::store::Store;
 use crate::store::executions::Retention;
 use crate::telemetry::{Metrics, ModuleReadings};
-use crate::session::kernel::Kernels;
 use crate::tool::{BuiltInSnapshots, Catalog, CatalogConfig, InterpreterKernels, Interpreting, Link, ToolService};
 use crate::{http, rpc, tool};
 use std::future::Future;
@@ -304,8 +304,7 @@ impl Parts {
         })
         .await?;
         let interpreting = Interpreting { sessions: sessions.clone(), kernels, link };
-        let tools =
-            ToolService::new(catalog, registry.clone(), limits, config.execution.max_parameters, interpreting);
+        let tools = ToolService::new(catalog, registry.clone(), limits, config.execution.max_parameters, interpreting);
         observers::read_from(metrics, registry.clone(), &store, tools.catalog(), &sessions);
         Ok(Parts { store, registry, tools, sessions, _watcher: watcher })
     }

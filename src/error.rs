@@ -51,7 +51,9 @@ pub enum Error {
         problem: String,
     },
     /// An interpreter is not there, or what is there cannot be used.
-    #[error("interpreter {name:?} cannot be used: {problem}; run `casemate interpreters install` and restart the server")]
+    #[error(
+        "interpreter {name:?} cannot be used: {problem}; run `casemate interpreters install` and restart the server"
+    )]
     InterpreterMissing {
         /// The interpreter, which is also the name of its tool.
         name: String,

@@ -9,6 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["domain", "error", "proto"],
     &["store"],
     &["engine"],
+    &["interpreter"],
     &["execution"],
     &["session"],
     &["tool"],

@@ -4,10 +4,11 @@
 //!
 //!     cargo bench --bench edge [-- --seconds 2 --rounds 3 --only calls,layers --json FILE]
 //!
-//! Sections: `calls`, `layers`, `start`, `watch`, `watchers`, `streams`, `computing`.
+//! Sections: `interpreters`, `calls`, `layers`, `start`, `watch`, `watchers`, `streams`, `computing`.
 
 mod bare;
 mod calls;
+mod interpreters;
 mod layers;
 mod load;
 mod report;
@@ -54,6 +55,9 @@ fn main() {
         }
         if wanted("watch") {
             watch::one(plan, &mut report).await;
+        }
+        if wanted("interpreters") {
+            interpreters::measure(plan, &mut report).await;
         }
         if wanted("watchers") {
             watch::many(&mut report).await;

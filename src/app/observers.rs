@@ -2,11 +2,11 @@
 
 use crate::execution::Registry;
 use crate::health::{ComponentState, Health};
+use crate::interpreter::Interpreters;
 use crate::rpc::RpcObserver;
 use crate::session::{self, SessionObserver};
 use crate::store::Store;
 use crate::telemetry::{Metrics, Readings};
-use crate::interpreter::Interpreters;
 use crate::tool::{Catalog, CatalogObserver, Entry};
 use parking_lot::Mutex;
 use std::collections::HashSet;

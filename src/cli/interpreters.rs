@@ -74,7 +74,12 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Artifact>, Failure> {
     let known: Vec<&str> = ARTIFACTS.iter().map(|artifact| artifact.name).collect();
     let find = |name: &String| {
         Artifact::of(name).ok_or_else(|| {
-            Failure::new(2, format!("there is no interpreter {name:?}"), "", format!("name one of: {}", known.join(", ")))
+            Failure::new(
+                2,
+                format!("there is no interpreter {name:?}"),
+                "",
+                format!("name one of: {}", known.join(", ")),
+            )
         })
     };
     names.iter().map(find).collect()

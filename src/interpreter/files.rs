@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 pub(super) fn put(wasi: &mut Wasi, files: &[InputFile]) -> Result<()> {
     let mut violations = Vec::new();
     for (index, file) in files.iter().enumerate() {
-        if let Err(problem) = wasi.put(&file.path, file.data.clone(), file.mode) {
+        if let Err(problem) = wasi.put(&file.path, &file.data, file.mode) {
             violations.push(Violation::new(format!("call.files[{index}]"), format!("{:?}: {problem}", file.path)));
         }
     }
@@ -29,12 +29,11 @@ pub(super) fn give_back(
     patterns: Option<&[PathPattern]>,
     budget: u64,
 ) -> (Vec<OutputFile>, u64) {
-    let mut changes = wasi.changes();
+    let (mut changes, unlisted) = wasi.changes(MAX_LISTED_FILES);
     changes.sort_by(|a, b| a.path.cmp(&b.path));
-    let unlisted = changes.len().saturating_sub(MAX_LISTED_FILES) as u64;
     let mut left = budget;
     let mut files = Vec::new();
-    for change in changes.into_iter().take(MAX_LISTED_FILES) {
+    for change in changes {
         let wanted = patterns.is_some_and(|patterns| {
             patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(&change.path))
         });

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_128;
+use twox_hash::XxHash3_128;
 
 const PAGE: usize = 4096;
 
@@ -204,6 +204,7 @@ impl Kept {
                 arguments: turn.inputs.arguments,
                 environment,
                 reseed: std::mem::take(&mut self.reseed),
+                pristine: false,
                 module: false,
             },
             warm: Mutex::default(),
@@ -269,7 +270,7 @@ impl Kept {
         let Ok(pages) = self.written() else { return };
         let memory = self.isolate.memory();
         self.own = (pages.len() * PAGE) as u64;
-        self.frozen = pages.into_iter().map(|page| (page, xxh3_128(at(memory, page)))).collect();
+        self.frozen = pages.into_iter().map(|page| (page, XxHash3_128::oneshot(at(memory, page)))).collect();
     }
 
     /// The state as data: all that differs from the image, or only what changed since the last time.
@@ -279,7 +280,7 @@ impl Kept {
         let mut digests = HashMap::with_capacity(pages.len());
         let mut wanted = Vec::with_capacity(pages.len());
         for page in &pages {
-            let digest = xxh3_128(at(memory, *page));
+            let digest = XxHash3_128::oneshot(at(memory, *page));
             digests.insert(*page, digest);
             if whole || self.frozen.get(page) != Some(&digest) {
                 wanted.push(*page);
@@ -356,8 +357,9 @@ pub fn develop(frozen: &Frozen, base: &Image, path: &std::path::Path) -> Result<
         let place = place.ok_or_else(|| Error::Internal("a state has pages outside of its memory".into()))?;
         place.copy_from_slice(bytes);
     }
-    Image::write(path, base.artifact(), &memory)
-        .map_err(|error| Error::StoreUnavailable { problem: format!("{} cannot be written: {error}", path.display()) })?;
+    Image::write(path, base.artifact(), &memory).map_err(|error| Error::StoreUnavailable {
+        problem: format!("{} cannot be written: {error}", path.display()),
+    })?;
     Ok(memory.len() as u64)
 }
 

@@ -12,8 +12,9 @@
 
 mod children;
 mod files;
-mod kept;
 pub mod install;
+pub mod javascript;
+mod kept;
 mod library;
 pub mod memory;
 pub mod module;
@@ -21,6 +22,7 @@ pub mod python;
 mod runtime;
 mod service;
 mod talk;
+pub mod typescript;
 pub mod wasi;
 
 pub use children::{Children, Refused, Returned};

@@ -232,8 +232,18 @@ mod tests {
         let sp = "(global $sp (mut i32) (i32.const 0)) (func $inner)";
         for (module, problem) in [
             (format!("(module (memory 1) {sp} (start $inner))"), "start function"),
-            (format!("(module (memory 1) {sp} (global $g (mut i32) (i32.const 0)) (func (global.set $g (i32.const 1))))"), "global"),
-            (format!("(module (memory 1) {sp} (table 1 funcref) (func (drop (table.grow (ref.null func) (i32.const 1)))))"), "table"),
+            (
+                format!(
+                    "(module (memory 1) {sp} (global $g (mut i32) (i32.const 0)) (func (global.set $g (i32.const 1))))"
+                ),
+                "global",
+            ),
+            (
+                format!(
+                    "(module (memory 1) {sp} (table 1 funcref) (func (drop (table.grow (ref.null func) (i32.const 1)))))"
+                ),
+                "table",
+            ),
             (format!("(module (memory 1) {sp} (data \"x\") (func (data.drop 0)))"), "passive"),
             (format!("(module (memory 1) {sp} (data \"x\"))"), "not placed"),
             (format!("(module (memory 1) {sp} (data (i32.const 65536) \"x\"))"), "outside"),

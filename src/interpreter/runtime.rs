@@ -1,5 +1,6 @@
 //! An interpreter's compiled code, and isolates of it.
 
+use super::javascript;
 use super::memory::{Image, Slots, Tenant, WASM_PAGE};
 use super::module::{INNER, STACK_POINTER};
 use super::talk::{MAX_MESSAGE, Said, Talk};
@@ -156,6 +157,7 @@ pub struct Isolate {
 /// Functions of a turn, looked up at the first.
 #[derive(Clone)]
 enum Entry {
+    JavaScript(javascript::Machine),
     Python { alloc: TypedFunc<i32, i32>, turn: TypedFunc<(i32, i32), i32> },
 }
 
@@ -193,9 +195,8 @@ impl Isolate {
         store.epoch_deadline_async_yield_and_update(1);
         let instance = inner.slots.instantiate(image, tenant, inner.pre.instantiate_async(&mut store)).await??;
         let memory = instance.get_memory(&mut store, "memory").ok_or_else(|| Error::msg("it exports no memory"))?;
-        let stack_pointer = instance
-            .get_global(&mut store, STACK_POINTER)
-            .ok_or_else(|| Error::msg("it exports no stack pointer"))?;
+        let stack_pointer =
+            instance.get_global(&mut store, STACK_POINTER).ok_or_else(|| Error::msg("it exports no stack pointer"))?;
         let stack_start = stack_pointer.get(&mut store).i32().unwrap_or_default();
         Ok(Isolate {
             store,
@@ -216,12 +217,16 @@ impl Isolate {
         state.limiter.meter = Some(talk.meter.clone());
         state.limiter.denied = None;
         state.talk = Some(talk.clone());
+        if self.language == Language::JavaScript {
+            state.wasi.set_channel(Some(talk.clone()));
+        }
         let result = match self.enter().await {
             Ok(()) => self.check_stack(),
             Err(error) => Err(error),
         };
         let state = self.store.data_mut();
         state.talk = None;
+        state.wasi.set_channel(None);
         state.limiter.meter = None;
         let denied = state.limiter.denied.take();
         let said = std::mem::take(&mut *talk.said.lock());
@@ -232,7 +237,7 @@ impl Isolate {
         let entry = match &self.entry {
             Some(entry) => entry.clone(),
             None => {
-                let entry = self.look_up()?;
+                let entry = self.look_up().await?;
                 self.entry.insert(entry).clone()
             }
         };
@@ -243,18 +248,22 @@ impl Isolate {
                 self.memory.write(&mut self.store, at as u32 as usize, b" ")?;
                 turn.call_async(&mut self.store, (at, 1)).await?;
             }
+            Entry::JavaScript(machine) => {
+                let talk = self.store.data().talk.clone().ok_or_else(|| Error::msg("nobody to talk to"))?;
+                javascript::turn(&mut self.store, self.memory, &machine, &talk.turn).await?;
+            }
         }
         Ok(())
     }
 
-    fn look_up(&mut self) -> Result<Entry> {
+    async fn look_up(&mut self) -> Result<Entry> {
         let (instance, store) = (&self.instance, &mut self.store);
         Ok(match self.language {
             Language::Python => Entry::Python {
                 alloc: instance.get_typed_func(&mut *store, "host_alloc")?,
                 turn: instance.get_typed_func(&mut *store, "turn")?,
             },
-            Language::JavaScript => return Err(Error::msg("not yet")),
+            Language::JavaScript => Entry::JavaScript(javascript::Machine::find(store, instance).await?),
         })
     }
 
@@ -282,6 +291,11 @@ impl Isolate {
         let result = run.call_async(&mut self.store, at).await;
         self.store.data_mut().talk = None;
         result
+    }
+
+    /// What it is made of, while an image is made.
+    pub(super) fn parts(&mut self) -> (&mut Store<State>, &Instance, Memory) {
+        (&mut self.store, &self.instance, self.memory)
     }
 
     /// The whole memory, between turns.

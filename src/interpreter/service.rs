@@ -13,8 +13,8 @@ use crate::domain::input::Inputs;
 use crate::domain::io::{InputSource, Meter, OutputSink};
 use crate::domain::limits::Limits;
 use crate::domain::output::{ExceptionInfo, OutputFile};
-use crate::engine::{Egress, Engine};
 use crate::domain::time::Timestamp;
+use crate::engine::{Egress, Engine};
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -178,7 +178,8 @@ impl Interpreter {
 
     /// The error of a call of one that is not installed.
     pub fn missing(&self) -> Error {
-        let problem = self.installed.as_ref().err().map_or("its files changed since the server started", String::as_str);
+        let problem =
+            self.installed.as_ref().err().map_or("its files changed since the server started", String::as_str);
         Error::InterpreterMissing { name: self.name().into(), problem: problem.into() }
     }
 
@@ -236,6 +237,7 @@ impl Interpreter {
                 arguments: run.inputs.arguments,
                 environment: run.inputs.environment,
                 reseed: true,
+                pristine: true,
                 module: false,
             },
             warm: Mutex::default(),
@@ -248,7 +250,8 @@ impl Interpreter {
         };
         let turned = isolate.turn(talk).await;
         let mut ended = Ended::of_turn(turned.said, turned.result, turned.denied, &run.limits);
-        let left = files::give_back(isolate.wasi(), &*run.output, Some(&run.inputs.return_files), run.limits.scratch_bytes);
+        let left =
+            files::give_back(isolate.wasi(), &*run.output, Some(&run.inputs.return_files), run.limits.scratch_bytes);
         (ended.files, ended.unlisted_files) = left;
         run.meter.scratch(isolate.wasi().scratch_peak());
         Ok(ended)
@@ -269,12 +272,7 @@ impl Ended {
     }
 
     /// What a turn said, and how it really ended.
-    pub(super) fn of_turn(
-        said: Said,
-        result: wasmtime::Result<()>,
-        denied: Option<u64>,
-        limits: &Limits,
-    ) -> Ended {
+    pub(super) fn of_turn(said: Said, result: wasmtime::Result<()>, denied: Option<u64>, limits: &Limits) -> Ended {
         let mut ended = match (result, said.code) {
             (Ok(()), Some(code)) => Ended::of(crate::engine::Ended::plain(i32::from(code))),
             // User code got in the way of the driver, which it can: then nobody knows how it ended.

@@ -1,7 +1,7 @@
 //! Running a tool: from a call to an execution, and from its output to an answer.
 
-use super::fingerprint::fingerprint;
 use super::children::{ChildCalls, Link};
+use super::fingerprint::fingerprint;
 use super::kernels::InterpreterKernels;
 use super::{Catalog, Runner, Tool, builtin};
 use crate::domain::event::OutputStream;
@@ -13,8 +13,8 @@ use crate::domain::manifest::OutputFormat;
 use crate::engine::{self, DenyAll, Egress};
 use crate::error::{Error, Result, Violation};
 use crate::execution::{Begun, Ended, Lane, Live, Registry, Run, Start};
-use bytes::{BufMut, Bytes, BytesMut};
 use crate::session::{SessionCall, SessionCalled, SessionRun, Sessions, kernel};
+use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -100,7 +100,7 @@ impl Default for Parameters {
 /// What an interpreter is to do.
 pub(super) struct Job {
     /// The code.
-    pub code: Bytes,
+    pub code: builtin::Code,
     /// What is given to it.
     pub inputs: Inputs,
     /// The snapshot to start from; the built-in image if nothing is said.
@@ -248,7 +248,7 @@ impl ToolService {
             Runner::Module(_) => None,
             // Its parameters are code, and standard input is all the program's.
             Runner::Interpreter(_) => Some(Job {
-                code: builtin::code(&value)?,
+                code: builtin::code(&value, "<code>")?,
                 inputs: std::mem::take(&mut call.inputs),
                 from: snapshot,
                 depth: call.parent.map_or(0, |(_, depth)| depth),
@@ -266,11 +266,7 @@ impl ToolService {
             }
         };
         let start = Start {
-            subject: Subject::Tool {
-                name: tool.name.clone(),
-                version: tool.version.clone(),
-                digest: tool.digest(),
-            },
+            subject: Subject::Tool { name: tool.name.clone(), version: tool.version.clone(), digest: tool.digest() },
             principal: call.principal,
             request,
             labels: call.labels,

@@ -129,7 +129,8 @@ impl Catalog {
     ) -> Result<Arc<Catalog>> {
         let built_in = builtin::tools(&interpreters, config.max_running_per_tool)?;
         let entry = |tool: Tool| {
-            let entry = Entry { name: tool.name.clone(), serving: Some(tool.into()), problem: None, files: Files::default() };
+            let entry =
+                Entry { name: tool.name.clone(), serving: Some(tool.into()), problem: None, files: Files::default() };
             (entry.name.clone(), Arc::new(entry))
         };
         let catalog = Arc::new(Catalog {
@@ -186,7 +187,9 @@ impl Catalog {
         let mut after: Table = (*before).clone();
         let mut changes = Reloaded::default();
 
-        for name in before.keys().filter(|name| wanted(name) && !found.contains_key(&***name) && !self.is_built_in(name)) {
+        for name in
+            before.keys().filter(|name| wanted(name) && !found.contains_key(&***name) && !self.is_built_in(name))
+        {
             after.remove(name);
             changes.removed.push(name.to_string());
         }

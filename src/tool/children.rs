@@ -51,7 +51,8 @@ impl ChildCalls {
         let limits = self.parent.origin().limits;
         let made = self.parent.meter().child_execution();
         if made >= limits.child_executions {
-            let text = format!("the run made all of its {} calls of tools (limits.child_executions)", limits.child_executions);
+            let text =
+                format!("the run made all of its {} calls of tools (limits.child_executions)", limits.child_executions);
             return Err(self.refuse(tool, text, "CHILD_EXECUTIONS_EXHAUSTED"));
         }
         if self.depth >= limits.child_depth {
@@ -93,7 +94,10 @@ impl ChildCalls {
         }
         let (output, truncated) = live.journal().collect(OutputStream::Stdout);
         if truncated {
-            return Err(Refused { message: "the tool's output was cut (limits.output_bytes)".into(), reason: "OUTPUT_TRUNCATED".into() });
+            return Err(Refused {
+                message: "the tool's output was cut (limits.output_bytes)".into(),
+                reason: "OUTPUT_TRUNCATED".into(),
+            });
         }
         let json = serde_json::from_slice::<serde::de::IgnoredAny>(&output).is_ok();
         Ok(Returned { output, json })

@@ -63,8 +63,10 @@ impl InterpreterKernels {
 
 impl Shared {
     fn open(&self, snapshot: &kernel::Image) -> Result<(Arc<Image>, Bytes)> {
-        let unreadable =
-            |problem: String| Error::SnapshotUnusable { name: snapshot.id().to_string(), problem: format!("cannot be used: {problem}") };
+        let unreadable = |problem: String| Error::SnapshotUnusable {
+            name: snapshot.id().to_string(),
+            problem: format!("cannot be used: {problem}"),
+        };
         let path = snapshot.directory().join(MEMORY);
         let state = snapshot.directory().join(STATE);
         let state = std::fs::read(&state).map_err(|error| unreadable(error.to_string()))?;
@@ -114,8 +116,7 @@ impl Kernels for InterpreterKernels {
         Box::pin(async move {
             let from = spec.image.as_deref().map(|snapshot| shared.open(snapshot)).transpose()?;
             let limits = spec.limits;
-            let kept =
-                shared.interpreter.keep(nobody(), from, limits.memory_bytes, limits.scratch_bytes).await?;
+            let kept = shared.interpreter.keep(nobody(), from, limits.memory_bytes, limits.scratch_bytes).await?;
             Ok(shared.kernel(kept, spec))
         })
     }
@@ -169,9 +170,12 @@ impl InterpreterKernel {
 impl Kernel for InterpreterKernel {
     fn turn(&mut self, turn: Turn) -> BoxFuture<'_, Turned> {
         Box::pin(async move {
-            let lost = |error: Error| Turned::Dead(Ended::new(Exit::Internal, error.to_string()), InterruptionReason::Trapped);
-            let code = match builtin::code(&turn.parameters) {
-                Ok(code) => code,
+            let lost =
+                |error: Error| Turned::Dead(Ended::new(Exit::Internal, error.to_string()), InterruptionReason::Trapped);
+            let name = format!("<turn {}>", turn.number);
+            let code = match builtin::code(&turn.parameters, &name) {
+                Ok(Ok(code)) => code,
+                Ok(Err(exception)) => return Turned::Alive(builtin::unreadable(*exception, &turn.live)),
                 Err(error) => return Turned::Alive(Ended::new(Exit::NotStarted, error.to_string())),
             };
             let Some(kept) = self.kept.take() else {
@@ -179,7 +183,7 @@ impl Kernel for InterpreterKernel {
             };
             let live = turn.live;
             let given = KeptTurn {
-                name: format!("<turn {}>", turn.number),
+                name,
                 code,
                 environment: self.spec.environment.clone(),
                 inputs: turn.inputs,
@@ -266,27 +270,28 @@ pub struct BuiltInSnapshots(pub Interpreters);
 impl BuiltIns for BuiltInSnapshots {
     fn snapshots(&self) -> Vec<SnapshotStanding> {
         let installed = self.0.all().iter().filter_map(|interpreter| Some((interpreter, interpreter.built_in()?)));
-        let standing = |(interpreter, (digest, disk, total, made)): (&Arc<Interpreter>, ([u8; 32], u64, u64, Timestamp))| {
-            let snapshot = Snapshot {
-                // The same for as long as the image is.
-                id: SnapshotId::from_bytes(<[u8; 16]>::try_from(&digest[..16]).unwrap_or_default()),
-                name: interpreter.name().into(),
-                description: format!("the built-in image of {}", interpreter.name()),
-                labels: BTreeMap::new(),
-                principal: "".into(),
-                request_id: None,
-                source: SnapshotSource::BuiltIn,
-                tool: interpreter.name().into(),
-                turn: 0,
-                runtime: interpreter.fingerprint(),
-                digest,
-                size_bytes: disk,
-                total_bytes: total,
-                created: made,
-                last_used: None,
+        let standing =
+            |(interpreter, (digest, disk, total, made)): (&Arc<Interpreter>, ([u8; 32], u64, u64, Timestamp))| {
+                let snapshot = Snapshot {
+                    // The same for as long as the image is.
+                    id: SnapshotId::from_bytes(<[u8; 16]>::try_from(&digest[..16]).unwrap_or_default()),
+                    name: interpreter.name().into(),
+                    description: format!("the built-in image of {}", interpreter.name()),
+                    labels: BTreeMap::new(),
+                    principal: "".into(),
+                    request_id: None,
+                    source: SnapshotSource::BuiltIn,
+                    tool: interpreter.name().into(),
+                    turn: 0,
+                    runtime: interpreter.fingerprint(),
+                    digest,
+                    size_bytes: disk,
+                    total_bytes: total,
+                    created: made,
+                    last_used: None,
+                };
+                SnapshotStanding { snapshot: Arc::new(snapshot), state: SnapshotState::Ready, problem: String::new() }
             };
-            SnapshotStanding { snapshot: Arc::new(snapshot), state: SnapshotState::Ready, problem: String::new() }
-        };
         installed.map(standing).collect()
     }
 }

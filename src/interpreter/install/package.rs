@@ -20,7 +20,8 @@ impl Package {
     }
 
     fn archive(&self) -> Result<ZipArchive<BufReader<File>>, String> {
-        let file = File::open(&self.path).map_err(|error| format!("{} cannot be read: {error}", self.path.display()))?;
+        let file =
+            File::open(&self.path).map_err(|error| format!("{} cannot be read: {error}", self.path.display()))?;
         ZipArchive::new(BufReader::new(file)).map_err(|error| format!("{} is no wheel: {error}", self.path.display()))
     }
 

@@ -105,9 +105,8 @@ impl Image {
             return Err(damaged("it is not as long as its header says"));
         }
         // SAFETY: a new mapping at an address the kernel chooses, of a file that is at least that long.
-        let mapped = unsafe {
-            mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, &file, HEADER as u64)
-        };
+        let mapped =
+            unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, &file, HEADER as u64) };
         let pristine = mapped.map_err(|error| failed(error.into()))?;
         let pristine = NonNull::new(pristine.cast()).ok_or_else(|| damaged("it cannot be mapped"))?;
         Ok(Image { file, path: path.to_owned(), len, artifact: array(20), digest: array(60), pristine })

@@ -115,7 +115,12 @@ impl Slots {
     /// The engine's interface for memories says neither whose a memory is nor what it should show. So the
     /// memory waits on the thread while the future is polled. Instantiation runs no guest code (the module
     /// has no start function), so it is over in one poll; a second one would find no memory and fail.
-    pub async fn instantiate<F: Future>(&self, image: &Arc<Image>, tenant: &Tenant, future: F) -> std::io::Result<F::Output> {
+    pub async fn instantiate<F: Future>(
+        &self,
+        image: &Arc<Image>,
+        tenant: &Tenant,
+        future: F,
+    ) -> std::io::Result<F::Output> {
         let mut memory = Some(self.take(image, tenant)?);
         let mut future = std::pin::pin!(future);
         Ok(std::future::poll_fn(|cx| with_memory(&mut memory, future.as_mut(), cx)).await)

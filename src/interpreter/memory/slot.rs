@@ -22,7 +22,12 @@ pub(super) struct Slot {
     image: Arc<Image>,
     base: NonNull<u8>,
     len: usize,
+    resets: u32,
 }
+
+/// Every so many resets, pages that need not be copied are given back: one run that wrote a lot would otherwise
+/// make every later reset copy a lot.
+const SWEEP: u32 = if cfg!(test) { 3 } else { 16 };
 
 // SAFETY: a slot is the only owner of its mapping, like a Box<[u8]>.
 unsafe impl Send for Slot {}
@@ -37,7 +42,7 @@ impl Slot {
         let base = unsafe { mmap_anonymous(std::ptr::null_mut(), RESERVATION, ProtFlags::empty(), flags) }?;
         let base = NonNull::new(base.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
         // Owned from here on, so that a failure below gives it back.
-        let slot = Slot { len: image.memory_bytes(), image, base };
+        let slot = Slot { len: image.memory_bytes(), image, base, resets: 0 };
         // SAFETY: the reservation is ours, page-aligned, longer than any image, and nothing refers to it.
         unsafe { slot.image.map_over(base.as_ptr()) }?;
         Ok(slot)
@@ -61,7 +66,7 @@ impl Slot {
         if len <= self.len {
             return Ok(());
         }
-        if len > MAX_MEMORY || len % PAGE != 0 {
+        if len > MAX_MEMORY || !len.is_multiple_of(PAGE) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let access = MprotectFlags::READ | MprotectFlags::WRITE;
@@ -92,22 +97,38 @@ impl Slot {
             self.len = image_len;
         }
         let Some(pagemap) = pagemap else { return self.give_back(self.range()) };
+        self.resets = self.resets.wrapping_add(1);
+        let sweep = self.resets.is_multiple_of(SWEEP);
         let start = base as usize;
         let pristine = self.image.memory();
         let mut left = keep;
         let mut given = Ok(());
+        let mut give = |range: Range<usize>| {
+            given = std::mem::replace(&mut given, Ok(())).and_then(|()| self.give_back(range));
+        };
         pagemap.written(self.range(), |written| {
             let length = written.len();
             if length > left {
-                given = std::mem::replace(&mut given, Ok(())).and_then(|()| self.give_back(written));
-                return;
+                return give(written);
             }
             left -= length;
             let at = written.start - start;
-            let source = &pristine[at..at + length];
-            // SAFETY: the kernel answers ranges within the one asked for, which is ours, accessible and
-            // writable; the image is another mapping, so the two do not overlap.
-            unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), base.add(at), length) };
+            if !sweep {
+                // SAFETY: the kernel answers ranges within the one asked for, which is ours, accessible and
+                // writable; the image is another mapping, so the two do not overlap.
+                unsafe { std::ptr::copy_nonoverlapping(pristine[at..at + length].as_ptr(), base.add(at), length) };
+                return;
+            }
+            for page in (at..at + length).step_by(PAGE) {
+                let source = &pristine[page..page + PAGE];
+                // SAFETY: as above; nothing else uses the memory, so nothing writes while this is read.
+                let now = unsafe { std::slice::from_raw_parts_mut(base.add(page), PAGE) };
+                if now == source {
+                    give(start + page..start + page + PAGE);
+                } else {
+                    now.copy_from_slice(source);
+                }
+            }
         })?;
         given
     }

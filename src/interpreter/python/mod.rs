@@ -59,7 +59,7 @@ pub async fn preload(isolate: &mut Isolate, output: Arc<dyn OutputSink>, extra: 
     isolate.call("wizer.initialize").await?;
     let talk = |turns: Vec<&str>| {
         Arc::new(Talk {
-            turn: Turn::default(),
+            turn: Turn { name: "<code>".into(), reseed: true, pristine: true, ..Turn::default() },
             warm: Mutex::new(turns.into_iter().rev().map(|code| Bytes::copy_from_slice(code.as_bytes())).collect()),
             output: output.clone(),
             egress: Arc::new(DenyAll),

@@ -1,26 +1,27 @@
 //! The calls that need not wait.
 
-use super::descriptors::{Descriptor, OpenFile};
+use super::descriptors::Descriptor;
 use super::errno::{Errno, Result};
-use super::memory::{Guest, MAX_MOVED, with};
-use super::path::find;
-use super::tree::{Content, Ino, Kind, Want};
+use super::memory::{Guest, with};
+use super::node::{Ino, Kind};
+use super::open::{open, read_file, readdir, write_file};
+use super::path::{MAX_PATH, find};
+use super::tree::Want;
 use super::{View, Wasi};
-use bytes::Bytes;
 use std::sync::Arc;
 use wasmtime::{Caller, Linker};
 use wasmtime_wasi::I32Exit;
 
 pub(super) const MODULE: &str = "wasi_snapshot_preview1";
 
-const APPEND: u16 = 1;
-const FOLLOW: u32 = 1;
-const RIGHT_READ: u64 = 1 << 1;
-const RIGHT_WRITE: u64 = 1 << 6;
-const CREATE: u32 = 1;
-const DIRECTORY: u32 = 2;
-const EXCLUSIVE: u32 = 4;
-const TRUNCATE: u32 = 8;
+pub(super) const APPEND: u16 = 1;
+pub(super) const RIGHT_READ: u64 = 1 << 1;
+pub(super) const RIGHT_WRITE: u64 = 1 << 6;
+const RIGHT_SEEK: u64 = 1 << 2;
+const RIGHT_TELL: u64 = 1 << 5;
+pub(super) const FOLLOW: u32 = 1;
+const SET_ACCESSED: u32 = 1;
+const SET_ACCESSED_NOW: u32 = 2;
 const SET_MODIFIED: u32 = 4;
 const SET_MODIFIED_NOW: u32 = 8;
 
@@ -42,7 +43,7 @@ macro_rules! calls {
     };
 }
 
-type G<'a, 'b> = &'a mut Guest<'b>;
+pub(super) type G<'a, 'b> = &'a mut Guest<'b>;
 
 pub(super) fn add<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     calls! { linker:
@@ -62,7 +63,8 @@ pub(super) fn add<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
         };
         fd_allocate(fd: u32, offset: u64, length: u64) |_: G, w: &mut Wasi, fd, offset: u64, length: u64| {
             let end = offset.checked_add(length).ok_or(Errno::FBIG)?;
-            let ino = w.to_write(fd)?;
+            if length == 0 { return Err(Errno::INVAL) }
+            let ino = w.writable_node(fd)?;
             if w.tree.node(ino)?.size() < end { w.tree.resize(ino, end) } else { Ok(()) }
         };
         fd_close(fd: u32) |_: G, w: &mut Wasi, fd| { let closed = w.table.close(fd)?; w.closed(closed); Ok(()) };
@@ -71,7 +73,7 @@ pub(super) fn add<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
         fd_fdstat_get(fd: u32, at: u32) fdstat;
         fd_fdstat_set_flags(fd: u32, flags: u32) |_: G, w: &mut Wasi, fd, flags| {
             match w.descriptor(fd)? {
-                Descriptor::File(file) => file.flags = flags as u16,
+                Descriptor::File(file) => file.flags = file_flags(flags)?,
                 // Whether they block is nothing they can choose.
                 Descriptor::Input | Descriptor::Output | Descriptor::Error | Descriptor::Channel { .. } => {}
                 Descriptor::Directory { .. } => return Err(Errno::ISDIR),
@@ -91,12 +93,12 @@ pub(super) fn add<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
             }
         };
         fd_filestat_set_size(fd: u32, size: u64) |_: G, w: &mut Wasi, fd, size| {
-            let ino = w.to_write(fd)?;
+            let ino = w.writable_node(fd)?;
             w.tree.resize(ino, size)
         };
-        fd_filestat_set_times(fd: u32, _accessed: u64, modified: u64, flags: u32) |_: G, w: &mut Wasi, fd, _, modified, flags| {
+        fd_filestat_set_times(fd: u32, accessed: u64, modified: u64, flags: u32) |_: G, w: &mut Wasi, fd, accessed, modified, flags| {
             let ino = w.descriptor(fd)?.ino().ok_or(Errno::INVAL)?;
-            w.set_times(ino, modified, flags)
+            w.set_times(ino, (accessed, modified), flags)
         };
         fd_pread(fd: u32, pieces: u32, count: u32, offset: u64, at: u32) |m: G, w: &mut Wasi, fd, pieces, count, offset, at| {
             let file = w.descriptor(fd)?.file()?.clone();
@@ -104,7 +106,7 @@ pub(super) fn add<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
             m.put_u32(at, read)
         };
         fd_pwrite(fd: u32, pieces: u32, count: u32, offset: u64, at: u32) |m: G, w: &mut Wasi, fd, pieces, count, offset, at| {
-            let ino = w.to_write(fd)?;
+            let ino = w.writable_node(fd)?;
             let written = write_file(m, w, ino, (pieces, count), offset)?;
             m.put_u32(at, written)
         };
@@ -131,7 +133,7 @@ pub(super) fn add<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
                 2 => w.tree.node(file.ino)?.size(),
                 _ => return Err(Errno::INVAL),
             };
-            let position = from.checked_add_signed(offset).ok_or(Errno::INVAL)?;
+            let position = from.checked_add_signed(offset).filter(|at| i64::try_from(*at).is_ok()).ok_or(Errno::INVAL)?;
             w.descriptor(fd)?.file()?.position = position;
             m.put_u64(at, position)
         };
@@ -148,10 +150,10 @@ pub(super) fn add<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
             let ino = w.find(fd, &m.text(path, length)?, flags & FOLLOW != 0)?.found(&w.tree)?;
             filestat(m, w, ino, at)
         };
-        path_filestat_set_times(fd: u32, flags: u32, path: u32, length: u32, _accessed: u64, modified: u64, set: u32)
-            |m: G, w: &mut Wasi, fd, flags, path, length, _, modified, set| {
+        path_filestat_set_times(fd: u32, flags: u32, path: u32, length: u32, accessed: u64, modified: u64, set: u32)
+            |m: G, w: &mut Wasi, fd, flags, path, length, accessed, modified, set| {
                 let ino = w.find(fd, &m.text(path, length)?, flags & FOLLOW != 0)?.found(&w.tree)?;
-                w.set_times(ino, modified, set)
+                w.set_times(ino, (accessed, modified), set)
             };
         path_link(from: u32, flags: u32, path: u32, length: u32, to: u32, new: u32, new_length: u32)
             |m: G, w: &mut Wasi, from, flags, path, length, to, new, new_length| {
@@ -179,13 +181,15 @@ pub(super) fn add<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
                 old.found(&w.tree)?;
                 let place = w.find(to, &m.text(new, new_length)?, false)?;
                 if old.name.is_empty() || place.name.is_empty() { return Err(Errno::INVAL) }
+                if place.must_be_directory && !w.tree.node(old.found(&w.tree)?)?.is_directory() { return Err(Errno::NOTDIR) }
                 let Wasi { tree, table, .. } = w;
                 tree.rename((old.directory, &old.name), (place.directory, &place.name), |ino| table.holds(ino))
             };
         path_symlink(target: u32, target_length: u32, fd: u32, path: u32, length: u32)
             |m: G, w: &mut Wasi, target, target_length, fd, path, length| {
                 let target = m.text(target, target_length)?;
-                if target.is_empty() || target.len() > 4096 { return Err(Errno::INVAL) }
+                if target.is_empty() { return Err(Errno::NOENT) }
+                if target.len() > MAX_PATH { return Err(Errno::NAMETOOLONG) }
                 let place = w.find(fd, &m.text(path, length)?, false)?;
                 if place.node.is_some() { return Err(Errno::EXIST) }
                 w.tree.make(place.directory, &place.name, Kind::Link(target)).map(drop)
@@ -223,7 +227,7 @@ fn strings(m: G, strings: &[String], mut list: u32, mut text: u32) -> Result<()>
     Ok(())
 }
 
-fn file_type(kind: &Kind) -> u8 {
+pub(super) fn file_type(kind: &Kind) -> u8 {
     match kind {
         Kind::Directory(..) => IS_DIRECTORY,
         Kind::File(_) => REGULAR,
@@ -236,9 +240,10 @@ fn fdstat(m: G, w: &mut Wasi, fd: u32, at: u32) -> Result<()> {
     let all = (1_u64 << 30) - 1;
     let (kind, flags, rights) = match w.descriptor(fd)? {
         Descriptor::Input => (CHARACTER, 0, all & !RIGHT_WRITE),
-        // Without seek and tell: that is how a guest's C library knows a terminal from a file.
-        Descriptor::Output | Descriptor::Error => (CHARACTER, APPEND, RIGHT_WRITE),
-        Descriptor::Channel { .. } => (CHARACTER, 0, RIGHT_READ | RIGHT_WRITE),
+        // A character device without the rights to seek and tell is a terminal to a guest's C library, and
+        // programs then colour what they say.
+        Descriptor::Output | Descriptor::Error => (CHARACTER, APPEND, RIGHT_WRITE | RIGHT_SEEK | RIGHT_TELL),
+        Descriptor::Channel { .. } => (CHARACTER, 0, RIGHT_READ | RIGHT_WRITE | RIGHT_SEEK | RIGHT_TELL),
         Descriptor::Directory { .. } => (IS_DIRECTORY, 0, all),
         Descriptor::File(file) => {
             let read = if file.read { all } else { all & !RIGHT_READ };
@@ -261,138 +266,22 @@ fn filestat(m: G, w: &Wasi, ino: Ino, at: u32) -> Result<()> {
     stat[16] = file_type(&node.kind);
     stat[24..32].copy_from_slice(&u64::from(node.links).to_le_bytes());
     stat[32..40].copy_from_slice(&node.size().to_le_bytes());
-    for time in [40, 48, 56] {
-        stat[time..time + 8].copy_from_slice(&node.modified.to_le_bytes());
-    }
+    stat[40..48].copy_from_slice(&node.accessed.to_le_bytes());
+    stat[48..56].copy_from_slice(&node.modified.to_le_bytes());
+    stat[56..64].copy_from_slice(&node.touched.to_le_bytes());
     m.put(at, &stat)
-}
-
-/// Reads from a file at an offset; gives how many bytes.
-pub(super) fn read_file(m: G, w: &Wasi, file: &OpenFile, pieces: (u32, u32), offset: u64) -> Result<u32> {
-    if !file.read {
-        return Err(Errno::NOTCAPABLE);
-    }
-    let Kind::File(content) = &w.tree.node(file.ino)?.kind else { return Err(Errno::INVAL) };
-    let content = content.bytes();
-    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
-    let mut rest = &content[start..];
-    let mut read = 0;
-    for piece in m.pieces(pieces.0, pieces.1, MAX_MOVED)? {
-        let taken = piece.len().min(rest.len());
-        m.0[piece.start..piece.start + taken].copy_from_slice(&rest[..taken]);
-        rest = &rest[taken..];
-        read += taken as u32;
-    }
-    Ok(read)
-}
-
-/// Writes to a file at an offset; gives how many bytes.
-pub(super) fn write_file(m: G, w: &mut Wasi, ino: Ino, pieces: (u32, u32), offset: u64) -> Result<u32> {
-    let mut at = offset;
-    for piece in m.pieces(pieces.0, pieces.1, MAX_MOVED)? {
-        let length = piece.len() as u64;
-        w.tree.write(ino, at, &m.0[piece])?;
-        at += length;
-    }
-    Ok((at - offset) as u32)
-}
-
-#[allow(clippy::too_many_arguments)] // as many as the interface has
-fn open(
-    m: G,
-    w: &mut Wasi,
-    fd: u32,
-    lookup: u32,
-    path: u32,
-    length: u32,
-    flags: u32,
-    rights: u64,
-    _inheriting: u64,
-    options: u32,
-    at: u32,
-) -> Result<()> {
-    let follow = lookup & FOLLOW != 0 && flags & EXCLUSIVE == 0;
-    let place = w.find(fd, &m.text(path, length)?, follow)?;
-    let (read, write) = (rights & RIGHT_READ != 0, rights & RIGHT_WRITE != 0);
-    let ino = match place.node {
-        Some(_) if flags & CREATE != 0 && flags & EXCLUSIVE != 0 => return Err(Errno::EXIST),
-        Some(_) => place.found(&w.tree)?,
-        None if flags & CREATE == 0 => return Err(Errno::NOENT),
-        None if flags & DIRECTORY != 0 || place.must_be_directory => return Err(Errno::INVAL),
-        None => w.tree.make(place.directory, &place.name, Kind::File(Content::Shared(Bytes::new())))?,
-    };
-    let node = w.tree.node(ino)?;
-    let descriptor = match &node.kind {
-        Kind::Directory(..) if write && flags & DIRECTORY == 0 => return Err(Errno::ISDIR),
-        Kind::Directory(..) => Descriptor::Directory { ino, preopen: None, listing: None },
-        _ if flags & DIRECTORY != 0 => return Err(Errno::NOTDIR),
-        Kind::Link(_) => return Err(Errno::LOOP),
-        Kind::Channel => Descriptor::Channel { request: Vec::new(), answer: Bytes::new() },
-        Kind::File(_) => {
-            if (write || flags & TRUNCATE != 0) && !node.writable {
-                return Err(Errno::ROFS);
-            }
-            if flags & TRUNCATE != 0 {
-                w.tree.resize(ino, 0)?;
-            }
-            Descriptor::File(OpenFile { ino, position: 0, flags: options as u16, read, write })
-        }
-    };
-    let opened = w.table.add(descriptor)?;
-    m.put_u32(at, opened)
-}
-
-fn readdir(m: G, w: &mut Wasi, fd: u32, at: u32, length: u32, cookie: u64, used: u32) -> Result<()> {
-    let Descriptor::Directory { ino, listing, .. } = w.descriptor(fd)? else { return Err(Errno::NOTDIR) };
-    let (ino, known) = (*ino, listing.clone());
-    let list = match known {
-        // Fixed at the beginning, so that what is removed meanwhile makes nobody miss an entry.
-        Some(list) if cookie > 0 => list,
-        _ => {
-            let node = w.tree.node(ino)?;
-            let Kind::Directory(names, parent) = &node.kind else { return Err(Errno::NOTDIR) };
-            let own = [(".".to_owned(), ino), ("..".to_owned(), *parent)];
-            let list = Arc::new(own.into_iter().chain(names.iter().map(|(name, ino)| (name.clone(), *ino))).collect());
-            if let Descriptor::Directory { listing, .. } = w.descriptor(fd)? {
-                *listing = Some(Arc::clone(&list));
-            }
-            list
-        }
-    };
-    let range = m.range(at, length)?;
-    let mut room = &mut m.0[range];
-    let mut written = 0;
-    let from = usize::try_from(cookie).unwrap_or(usize::MAX);
-    for (index, (name, ino)) in list.iter().enumerate().skip(from) {
-        let kind = w.tree.node(*ino).map_or(0, |node| file_type(&node.kind));
-        let mut entry = Vec::with_capacity(24 + name.len());
-        entry.extend_from_slice(&(index as u64 + 1).to_le_bytes());
-        entry.extend_from_slice(&u64::from(*ino + 1).to_le_bytes());
-        entry.extend_from_slice(&(name.len() as u32).to_le_bytes());
-        entry.extend_from_slice(&[kind, 0, 0, 0]);
-        entry.extend_from_slice(name.as_bytes());
-        // What does not fit is cut: the guest sees a full buffer and asks again.
-        let taken = entry.len().min(room.len());
-        room[..taken].copy_from_slice(&entry[..taken]);
-        room = &mut room[taken..];
-        written += taken as u32;
-        if room.is_empty() {
-            break;
-        }
-    }
-    m.put_u32(used, written)
 }
 
 impl Wasi {
     pub(super) fn time(&self, clock: u32) -> Result<u64> {
         match clock {
             0 => Ok(super::now()),
-            1..=3 => Ok(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)),
+            1..=3 => Ok(self.elapsed()),
             _ => Err(Errno::INVAL),
         }
     }
 
-    fn find(&mut self, fd: u32, path: &str, follow: bool) -> Result<super::path::Place> {
+    pub(super) fn find(&mut self, fd: u32, path: &str, follow: bool) -> Result<super::path::Place> {
         match self.table.get(fd)? {
             Descriptor::Directory { ino, .. } => find(&self.tree, *ino, path, follow),
             _ => Err(Errno::NOTDIR),
@@ -407,12 +296,12 @@ impl Wasi {
     }
 
     /// The node of a file that is open for writing.
-    pub(super) fn to_write(&mut self, fd: u32) -> Result<Ino> {
+    pub(super) fn writable_node(&mut self, fd: u32) -> Result<Ino> {
         let file = self.table.get(fd)?.file()?;
         if file.write { Ok(file.ino) } else { Err(Errno::NOTCAPABLE) }
     }
 
-    fn closed(&mut self, descriptor: Descriptor) {
+    pub(super) fn closed(&mut self, descriptor: Descriptor) {
         if let Some(ino) = descriptor.ino() {
             let held = self.table.holds(ino);
             self.tree.let_go(ino, held);
@@ -432,12 +321,24 @@ impl Wasi {
         tree.unlink(place.directory, &place.name, wanted, |ino| table.holds(ino))
     }
 
-    fn set_times(&mut self, ino: Ino, modified: u64, flags: u32) -> Result<()> {
-        match (flags & SET_MODIFIED != 0, flags & SET_MODIFIED_NOW != 0) {
+    fn set_times(&mut self, ino: Ino, (accessed, modified): (u64, u64), flags: u32) -> Result<()> {
+        let now = super::now();
+        let time = |given: u64, set: u32, set_now: u32| match (flags & set != 0, flags & set_now != 0) {
             (true, true) => Err(Errno::INVAL),
-            (true, false) => self.tree.touch(ino, Some(modified)),
-            (false, true) => self.tree.touch(ino, None),
-            (false, false) => Ok(()),
+            (true, false) => Ok(Some(given)),
+            (false, true) => Ok(Some(now)),
+            (false, false) => Ok(None),
+        };
+        let accessed = time(accessed, SET_ACCESSED, SET_ACCESSED_NOW)?;
+        let modified = time(modified, SET_MODIFIED, SET_MODIFIED_NOW)?;
+        if accessed.is_none() && modified.is_none() {
+            return Ok(());
         }
+        self.tree.set_times(ino, accessed, modified)
     }
+}
+
+/// The flags of an open file, of which there are five.
+pub(super) fn file_flags(flags: u32) -> Result<u16> {
+    if flags < 1 << 5 { Ok(flags as u16) } else { Err(Errno::INVAL) }
 }

@@ -1,17 +1,21 @@
 //! The table of open files.
 
+use super::MAX_FRAME;
 use super::errno::{Errno, Result};
-use super::tree::{Base, Ino, ROOT, Tree};
+use super::node::{Base, Ino, Kind, ROOT};
+use super::tree::Tree;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Descriptors that may be open at a time.
 const MAX_OPEN: u32 = 256;
 
+/// Channels to the host that may be open at a time: each can hold a large message.
+const MAX_CHANNELS: usize = 4;
+
 /// An open file.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Descriptor {
     /// Standard input.
     Input,
@@ -19,14 +23,14 @@ pub enum Descriptor {
     Output,
     /// Standard error.
     Error,
-    /// A directory; its listing is fixed when it is read from the start.
+    /// A directory.
     Directory {
         /// The node.
         ino: Ino,
         /// The name it was open under from the start.
         preopen: Option<String>,
-        /// What is listed now.
-        listing: Option<Arc<Vec<(String, Ino)>>>,
+        /// Where its reader stands.
+        reader: Reader,
     },
     /// A file.
     File(OpenFile),
@@ -40,7 +44,7 @@ pub enum Descriptor {
 }
 
 /// A file that is open.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenFile {
     /// The node.
     pub ino: Ino,
@@ -54,8 +58,19 @@ pub struct OpenFile {
     pub write: bool,
 }
 
+/// Where the reader of a directory stands: names by the cookies after which it may go on. By name rather than
+/// by number, so that what is made or removed meanwhile makes it miss or repeat nothing else; and only two, so
+/// that an open directory takes no memory worth counting.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reader {
+    /// Where the last part of the listing began.
+    pub began: (u64, String),
+    /// Where it ended.
+    pub ended: (u64, String),
+}
+
 /// What is open, by number.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Table {
     open: BTreeMap<u32, Descriptor>,
 }
@@ -66,15 +81,39 @@ impl Table {
         let mut open = BTreeMap::from([(0, Descriptor::Input), (1, Descriptor::Output), (2, Descriptor::Error)]);
         for (at, (name, path)) in (3..).zip(preopens) {
             let ino = base.find(path).unwrap_or(ROOT);
-            open.insert(at, Descriptor::Directory { ino, preopen: Some(name.clone()), listing: None });
+            open.insert(at, Descriptor::Directory { ino, preopen: Some(name.clone()), reader: Reader::default() });
         }
         Table { open }
     }
 
-    /// Whether every node that is open is there.
+    /// Whether everything that is open is there and is what it is taken for.
     pub fn fits(&self, tree: &Tree) -> bool {
-        self.open.len() <= MAX_OPEN as usize
-            && self.open.values().all(|descriptor| descriptor.ino().is_none_or(|ino| tree.node(ino).is_ok()))
+        let fits = |descriptor: &Descriptor| match descriptor {
+            Descriptor::Input | Descriptor::Output | Descriptor::Error => true,
+            Descriptor::Directory { ino, .. } => tree.node(*ino).is_ok_and(|node| node.is_directory()),
+            Descriptor::File(file) => tree.node(file.ino).is_ok_and(|node| {
+                matches!(node.kind, Kind::File(_))
+                    && (node.writable || !file.write)
+                    && i64::try_from(file.position).is_ok()
+            }),
+            Descriptor::Channel { request, answer } => request.len() <= MAX_FRAME + 4 && answer.len() <= MAX_FRAME + 4,
+        };
+        self.open.keys().all(|fd| *fd < MAX_OPEN) && self.channels() <= MAX_CHANNELS && self.open.values().all(fits)
+    }
+
+    fn channels(&self) -> usize {
+        self.open.values().filter(|descriptor| matches!(descriptor, Descriptor::Channel { .. })).count()
+    }
+
+    /// Makes sure that one more can be opened, before that has any effect.
+    pub fn check_room(&self, channel: bool) -> Result<()> {
+        if self.open.len() >= MAX_OPEN as usize {
+            Err(Errno::MFILE)
+        } else if channel && self.channels() >= MAX_CHANNELS {
+            Err(Errno::BUSY)
+        } else {
+            Ok(())
+        }
     }
 
     /// An open file.

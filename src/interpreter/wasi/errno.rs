@@ -25,6 +25,7 @@ macro_rules! numbers {
 
 numbers! {
     BADF = 8 "the descriptor is not open",
+    BUSY = 10 "it is in use",
     EXIST = 20 "it exists already",
     FAULT = 21 "an address outside of the memory",
     FBIG = 22 "the file would be too large",

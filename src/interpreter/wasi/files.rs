@@ -2,8 +2,9 @@
 
 use super::Wasi;
 use super::errno::{Errno, Result};
-use super::path::find;
-use super::tree::{Content, Ino, Kind, ROOT};
+use super::node::{Content, Ino, Kind, Names, ROOT};
+use super::path::{MAX_PATH, find};
+use super::tree::Want;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -22,39 +23,49 @@ pub struct Change {
     pub size: u64,
     /// Permission bits.
     pub mode: u32,
-    /// Whether it was not there before.
+    /// Whether there was nothing but perhaps a directory at this path before.
     pub created: bool,
     /// Where a link leads; empty for a file.
     pub link_target: String,
     ino: Ino,
 }
 
+/// Changes as they are found, and how many there are beyond those.
+struct Found {
+    changes: Vec<Change>,
+    limit: usize,
+    more: u64,
+}
+
 impl Wasi {
-    /// Puts a file into the scratch directory, making directories on the way.
+    /// Puts a file into the scratch directory, making directories on the way. The bytes are copied.
     ///
     /// # Errors
     /// Says what is in the way.
-    pub fn put(&mut self, path: &str, data: Bytes, mode: u32) -> std::result::Result<(), &'static str> {
+    pub fn put(&mut self, path: &str, data: &Bytes, mode: u32) -> std::result::Result<(), &'static str> {
         self.place(path, data, mode).map_err(Errno::text)
     }
 
-    fn place(&mut self, path: &str, data: Bytes, mode: u32) -> Result<()> {
+    fn place(&mut self, path: &str, data: &Bytes, mode: u32) -> Result<()> {
+        if path.len() > MAX_PATH {
+            return Err(Errno::NAMETOOLONG);
+        }
         let mut directory = find(&self.tree, ROOT, SCRATCH, true)?.found(&self.tree)?;
         let mut parts = path.split('/').filter(|part| !part.is_empty()).peekable();
         while let Some(part) = parts.next() {
             let there = self.tree.node(directory)?.names()?.get(part).copied();
             match (parts.peek().is_some(), there) {
                 (true, Some(ino)) => directory = ino,
-                (true, None) => directory = self.tree.make(directory, part, Kind::Directory(Arc::default(), directory))?,
-                (false, there) => {
-                    let ino = match there {
-                        Some(ino) => ino,
-                        None => self.tree.make(directory, part, Kind::File(Content::Shared(Bytes::new())))?,
-                    };
-                    if !matches!(self.tree.node(ino)?.kind, Kind::File(_)) {
-                        return Err(Errno::EXIST);
-                    }
-                    return self.tree.replace(ino, data, mode & 0o777);
+                (true, None) => {
+                    directory = self.tree.make(directory, part, Kind::Directory(Arc::default(), directory))?;
+                }
+                (false, Some(ino)) => return self.tree.replace(ino, data, mode & 0o777),
+                (false, None) => {
+                    let ino = self.tree.make(directory, part, Kind::File(Content::default()))?;
+                    return self.tree.replace(ino, data, mode & 0o777).inspect_err(|_| {
+                        // Nobody has it open, and it was just made: this cannot fail.
+                        let _ = self.tree.unlink(directory, part, Want::File, |_| false);
+                    });
                 }
             }
         }
@@ -63,46 +74,53 @@ impl Wasi {
 
     /// From here on, what changes is new.
     pub fn mark(&mut self) {
-        self.mark = self.tree.clock();
+        self.tree.mark();
     }
 
-    /// Files and links of the scratch directory that were made or changed since the mark, by path.
-    pub fn changes(&self) -> Vec<Change> {
-        let mut found = Vec::new();
+    /// Up to `limit` files and links of the scratch directory that were made or changed since the mark, and how
+    /// many more there are.
+    pub fn changes(&self, limit: usize) -> (Vec<Change>, u64) {
+        let mut found = Found { changes: Vec::new(), limit, more: 0 };
         if let Ok(place) = find(&self.tree, ROOT, SCRATCH, true)
             && let Ok(ino) = place.found(&self.tree)
         {
-            self.look(ino, "", 0, &mut found);
+            self.look(ino, self.tree.before(ino), &mut String::new(), 0, &mut found);
         }
-        found
+        (found.changes, found.more)
     }
 
-    fn look(&self, directory: Ino, above: &str, depth: usize, found: &mut Vec<Change>) {
+    /// Looks through a directory; `before` are the names that there were at its path.
+    fn look(&self, directory: Ino, before: Option<&Names>, path: &mut String, depth: usize, found: &mut Found) {
         let Ok(names) = self.tree.node(directory).and_then(|node| node.names()) else { return };
         for (name, ino) in names.iter() {
             let Ok(node) = self.tree.node(*ino) else { continue };
-            let path = if above.is_empty() { name.clone() } else { format!("{above}/{name}") };
-            let target = match &node.kind {
-                Kind::Directory(..) => {
-                    if depth < MAX_DEPTH {
-                        self.look(*ino, &path, depth + 1, found);
-                    }
-                    continue;
-                }
-                Kind::Link(target) => target.clone(),
-                Kind::File(_) => String::new(),
-                Kind::Channel => continue,
-            };
-            if node.changed > self.mark {
-                found.push(Change {
-                    path,
-                    size: if target.is_empty() { node.size() } else { 0 },
-                    mode: node.mode,
-                    created: node.made > self.mark,
-                    link_target: target,
-                    ino: *ino,
-                });
+            let there = before.and_then(|names| names.get(name)).copied();
+            let length = path.len();
+            if length > 0 {
+                path.push('/');
             }
+            path.push_str(name);
+            match &node.kind {
+                Kind::Directory(..) if depth < MAX_DEPTH => {
+                    let before = there.and_then(|ino| self.tree.before(ino));
+                    self.look(*ino, before, path, depth + 1, found);
+                }
+                Kind::Directory(..) | Kind::Channel => {}
+                Kind::File(_) | Kind::Link(_) => {
+                    if there != Some(*ino) || self.tree.changed(node) {
+                        let target = if let Kind::Link(target) = &node.kind { target.as_str() } else { "" };
+                        found.add(|| Change {
+                            path: path.clone(),
+                            size: if target.is_empty() { node.size() } else { 0 },
+                            mode: node.mode,
+                            created: there.is_none_or(|ino| self.tree.before(ino).is_some()),
+                            link_target: target.to_owned(),
+                            ino: *ino,
+                        });
+                    }
+                }
+            }
+            path.truncate(length);
         }
     }
 
@@ -112,6 +130,16 @@ impl Wasi {
             Kind::File(Content::Shared(bytes)) => Some(bytes.clone()),
             Kind::File(Content::Own(bytes)) => Some(Bytes::from_owner(Shared(bytes.clone()))),
             _ => None,
+        }
+    }
+}
+
+impl Found {
+    fn add(&mut self, change: impl FnOnce() -> Change) {
+        if self.changes.len() < self.limit {
+            self.changes.push(change());
+        } else {
+            self.more += 1;
         }
     }
 }

@@ -7,7 +7,10 @@ mod calls;
 mod descriptors;
 mod errno;
 mod files;
+mod frozen;
 mod memory;
+mod node;
+mod open;
 mod path;
 mod poll;
 #[cfg(test)]
@@ -15,16 +18,17 @@ mod tests;
 mod tree;
 
 pub use files::{Change, SCRATCH};
-pub use tree::Base;
+pub use node::Base;
 
 use crate::domain::io::{InputSource, OutputSink};
 use bytes::Bytes;
 use descriptors::{Descriptor, Table};
+use frozen::Changes;
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use tree::{Changes, Tree};
+use tree::Tree;
 
 /// Bytes of one message through the channel at most.
 const MAX_FRAME: usize = 16 << 20;
@@ -68,15 +72,17 @@ pub struct Wasi {
     channel: Option<Arc<dyn Channel>>,
     tree: Tree,
     table: Table,
-    mark: u64,
+    /// Nanoseconds of its life before it was last brought back.
+    lived: u64,
     started: tokio::time::Instant,
 }
 
 /// All of it that outlives a turn, as data.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     files: Changes,
     table: Table,
+    lived: u64,
 }
 
 /// Nanoseconds since 1970.
@@ -96,25 +102,29 @@ impl Wasi {
             input: config.input,
             output: config.output,
             channel: None,
-            mark: tree.clock(),
             tree,
             table,
+            lived: 0,
             started: tokio::time::Instant::now(),
         }
     }
 
     /// A world as it was, with these ports. `Err` says why the state is of no use.
     pub fn thaw(state: State, config: Config) -> Result<Wasi, &'static str> {
-        let tree = Tree::with(config.base.clone(), config.scratch_bytes, state.files)?;
+        let held = |ino| state.table.holds(ino);
+        let tree = Tree::with(config.base.clone(), config.scratch_bytes, state.files, held)?;
         if !state.table.fits(&tree) {
             return Err("an open file is not there");
         }
-        Ok(Wasi { mark: tree.clock(), tree, table: state.table, ..Wasi::new(config) })
+        if state.lived > u64::MAX / 2 {
+            return Err("it lived longer than can be");
+        }
+        Ok(Wasi { tree, table: state.table, lived: state.lived, ..Wasi::new(config) })
     }
 
     /// Its files and descriptors as data; contents are shared, not copied.
     pub fn freeze(&self) -> State {
-        State { files: self.tree.changes(), table: self.table.clone() }
+        State { files: self.tree.changes(), table: self.table.clone(), lived: self.elapsed() }
     }
 
     /// Sets who talks to it during a turn.
@@ -127,6 +137,11 @@ impl Wasi {
         (self.input, self.output, self.channel) = (input, output, channel);
     }
 
+    /// Sets who answers at `/dev/host`.
+    pub fn set_channel(&mut self, channel: Option<Arc<dyn Channel>>) {
+        self.channel = channel;
+    }
+
     /// Sets how many bytes of files it may have.
     pub fn set_scratch(&mut self, bytes: u64) {
         self.tree.set_limit(bytes);
@@ -136,6 +151,13 @@ impl Wasi {
     /// The most bytes of files there were.
     pub fn scratch_peak(&self) -> u64 {
         self.tree.peak()
+    }
+
+    /// Nanoseconds that it has been running, before it was frozen and since: its steady clock, which must not
+    /// go back when it comes back.
+    fn elapsed(&self) -> u64 {
+        let since = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.lived.saturating_add(since)
     }
 
     fn descriptor(&mut self, fd: u32) -> errno::Result<&mut Descriptor> {

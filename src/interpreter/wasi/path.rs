@@ -1,10 +1,11 @@
 //! Finding the node that a path leads to.
 
 use super::errno::{Errno, Result};
-use super::tree::{Ino, Kind, MAX_NAME, ROOT, Tree};
+use super::node::{Ino, Kind, ROOT};
+use super::tree::{MAX_NAME, Tree};
 
 /// Bytes of a path at most.
-const MAX_PATH: usize = 4096;
+pub const MAX_PATH: usize = 4096;
 
 /// Links followed on one way at most.
 const MAX_LINKS: u32 = 40;
@@ -26,7 +27,7 @@ impl Place {
     /// The node, which must be there.
     pub fn found(&self, tree: &Tree) -> Result<Ino> {
         let ino = self.node.ok_or(Errno::NOENT)?;
-        if self.must_be_directory && !matches!(tree.node(ino)?.kind, Kind::Directory(..)) {
+        if self.must_be_directory && !tree.node(ino)?.is_directory() {
             return Err(Errno::NOTDIR);
         }
         Ok(ino)

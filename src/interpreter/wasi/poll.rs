@@ -1,9 +1,10 @@
 //! The calls that may wait: for input, for readers of output, for time, for the host.
 
-use super::calls::{MODULE, read_file, write_file};
+use super::calls::{APPEND, MODULE};
 use super::descriptors::Descriptor;
 use super::errno::{Errno, Result};
 use super::memory::{self, Guest, number};
+use super::open::{read_file, write_file};
 use super::{MAX_FRAME, View, Wasi};
 use crate::domain::event::OutputStream;
 use crate::domain::io::{InputRead, InputSource};
@@ -21,12 +22,14 @@ const CHUNK: usize = 64 << 10;
 /// Subscriptions of one poll at most.
 const MAX_SUBSCRIPTIONS: u32 = 1024;
 
-const APPEND: u16 = 1;
-
 pub(super) fn add<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    linker.func_wrap_async(MODULE, "fd_read", |mut caller: Caller<'_, T>, (fd, at, count, read): (u32, u32, u32, u32)| {
-        Box::new(async move { number(fd_read(&mut caller, fd, (at, count), read).await) })
-    })?;
+    linker.func_wrap_async(
+        MODULE,
+        "fd_read",
+        |mut caller: Caller<'_, T>, (fd, at, count, read): (u32, u32, u32, u32)| {
+            Box::new(async move { number(fd_read(&mut caller, fd, (at, count), read).await) })
+        },
+    )?;
     linker.func_wrap_async(
         MODULE,
         "fd_write",
@@ -51,7 +54,10 @@ pub(super) fn add<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
 }
 
 /// Does something with the guest's memory and its world.
-fn with<T: View, R>(caller: &mut Caller<'_, T>, call: impl FnOnce(&mut Guest<'_>, &mut Wasi) -> Result<R>) -> Result<R> {
+fn with<T: View, R>(
+    caller: &mut Caller<'_, T>,
+    call: impl FnOnce(&mut Guest<'_>, &mut Wasi) -> Result<R>,
+) -> Result<R> {
     let memory = memory::of(caller)?;
     let (bytes, state) = memory.data_and_store_mut(caller);
     call(&mut Guest(bytes), state.wasi())
@@ -90,7 +96,7 @@ async fn fd_read<T: View>(caller: &mut Caller<'_, T>, fd: u32, pieces: (u32, u32
                 }
                 Descriptor::Channel { request, answer } => {
                     if answer.is_empty() {
-                        return Ok(Left::Ask(channel, frame(request)?));
+                        return Ok(Left::Ask(channel, frame(std::mem::take(request))?));
                     }
                     let mut read = 0;
                     for piece in m.pieces(pieces.0, pieces.1, CHUNK)? {
@@ -121,11 +127,13 @@ async fn fd_read<T: View>(caller: &mut Caller<'_, T>, fd: u32, pieces: (u32, u32
             }
             Left::Ask(channel, request) => {
                 let response = channel.ok_or(Errno::IO)?.call(request).await;
-                let length = u32::try_from(response.len()).map_err(|_| Errno::IO)?;
+                if response.len() > MAX_FRAME {
+                    return Err(Errno::IO);
+                }
+                let length = response.len() as u32;
                 let framed: Bytes = [&length.to_le_bytes(), &response[..]].concat().into();
                 with(caller, |_, w| match w.descriptor(fd)? {
-                    Descriptor::Channel { request, answer } => {
-                        request.clear();
+                    Descriptor::Channel { answer, .. } => {
                         *answer = framed;
                         Ok(())
                     }
@@ -148,11 +156,12 @@ async fn next(input: &dyn InputSource, room: usize) -> Bytes {
     }
 }
 
-/// The message in a request that is complete.
-fn frame(request: &[u8]) -> Result<Bytes> {
+/// The message in a request, which must be complete. One that is not is forgotten, so that the next is read from
+/// its beginning.
+fn frame(request: Vec<u8>) -> Result<Bytes> {
     let (length, message) = request.split_first_chunk::<4>().ok_or(Errno::INVAL)?;
     match u32::from_le_bytes(*length) as usize == message.len() {
-        true => Ok(Bytes::copy_from_slice(message)),
+        true => Ok(Bytes::from(request).slice(4..)),
         false => Err(Errno::INVAL),
     }
 }
@@ -175,10 +184,12 @@ async fn fd_write<T: View>(caller: &mut Caller<'_, T>, fd: u32, pieces: (u32, u3
             }
             Descriptor::Channel { request, answer } => {
                 let mut written = 0;
-                for piece in m.pieces(pieces.0, pieces.1, memory::MAX_MOVED)? {
-                    if request.len() + piece.len() > MAX_FRAME + 4 {
-                        return Err(Errno::FBIG);
-                    }
+                let pieces = m.pieces(pieces.0, pieces.1, memory::MAX_MOVED)?;
+                let more: usize = pieces.iter().map(ExactSizeIterator::len).sum();
+                if request.len() + more > MAX_FRAME + 4 {
+                    return Err(Errno::FBIG);
+                }
+                for piece in pieces {
                     written += piece.len() as u32;
                     request.extend_from_slice(&m.0[piece]);
                 }
@@ -257,7 +268,7 @@ async fn poll_oneoff<T: View>(
             None => Some(Ok(())),
         },
     };
-    if !events.iter().any(|(_, _, event)| ready(event).is_some()) {
+    while !events.iter().any(|(_, _, event)| ready(event).is_some()) {
         let times = events.iter().filter_map(|(_, _, event)| match event {
             Event::Time(when) => Some(*when),
             _ => None,

@@ -2,245 +2,52 @@
 //!
 //! Nothing here is a file of the host, so there is nothing to escape to. A node is an inode, found by number;
 //! names are in directories. The base is never changed: what an isolate writes goes to its own nodes, and
-//! only below directories marked writable.
+//! only below directories marked writable. A call that fails changes nothing.
 
 use super::errno::{Errno, Result};
+use super::node::{Base, Content, ENTRY, Ino, Kind, Names, Node, ROOT};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-
-/// Number of a node.
-pub type Ino = u32;
-
-/// The root directory.
-pub const ROOT: Ino = 0;
-
-/// Bytes that a name in a directory counts for, with its node, so that a million empty files are bounded too.
-const ENTRY: u64 = 512;
 
 /// Bytes of a name at most.
 pub const MAX_NAME: usize = 255;
 
-/// One file, directory or link.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Node {
-    /// What it is.
-    pub kind: Kind,
-    /// Permission bits; kept, not enforced.
-    pub mode: u32,
-    /// Time of the last change, in nanoseconds since 1970.
-    pub modified: u64,
-    /// Names that lead here.
-    pub links: u32,
-    /// Whether it may be changed.
-    pub writable: bool,
-    /// Tick of the tree's clock at which it came to be where it is.
-    pub made: u64,
-    /// Tick of the tree's clock at which it last changed.
-    pub changed: u64,
-}
-
-/// What a node is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Kind {
-    /// Names and their nodes, and the directory above.
-    Directory(Arc<BTreeMap<String, Ino>>, Ino),
-    /// Bytes.
-    File(Content),
-    /// The path it leads to.
-    Link(String),
-    /// The channel to the host.
-    Channel,
-}
-
-/// The bytes of a file.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Content {
-    /// Of a file that was not written to.
-    Shared(Bytes),
-    /// Copied once somebody else holds them, too.
-    Own(Arc<Vec<u8>>),
-}
-
-impl Content {
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        match self {
-            Content::Shared(bytes) => bytes,
-            Content::Own(bytes) => bytes,
-        }
-    }
-
-    fn own(&mut self) -> &mut Vec<u8> {
-        if let Content::Shared(bytes) = self {
-            *self = Content::Own(Arc::new(bytes.to_vec()));
-        }
-        match self {
-            Content::Own(bytes) => Arc::make_mut(bytes),
-            Content::Shared(_) => unreachable!("it was just made its own"),
-        }
-    }
-}
-
-impl Node {
-    fn new(kind: Kind, writable: bool) -> Node {
-        Node { kind, mode: 0o644, modified: 0, links: 1, writable, made: 0, changed: 0 }
-    }
-
-    fn directory(parent: Ino, writable: bool) -> Node {
-        Node { mode: 0o755, ..Node::new(Kind::Directory(Arc::default(), parent), writable) }
-    }
-
-    /// Bytes of a file's content; 0 for anything else.
-    pub fn size(&self) -> u64 {
-        match &self.kind {
-            Kind::File(content) => content.bytes().len() as u64,
-            Kind::Link(target) => target.len() as u64,
-            _ => 0,
-        }
-    }
-
-    /// What it counts for with the names in it.
-    fn whole_cost(&self) -> u64 {
-        self.size() + self.names().map_or(0, |names| names.len() as u64 * ENTRY)
-    }
-
-    /// The names of a directory.
-    pub fn names(&self) -> Result<&Arc<BTreeMap<String, Ino>>> {
-        match &self.kind {
-            Kind::Directory(names, _) => Ok(names),
-            _ => Err(Errno::NOTDIR),
-        }
-    }
-}
-
-/// A base: what every isolate begins with.
-#[derive(Debug)]
-pub struct Base {
-    nodes: Vec<Node>,
-}
-
-impl Default for Base {
-    fn default() -> Self {
-        Base { nodes: vec![Node::directory(ROOT, false)] }
-    }
-}
-
-impl Base {
-    fn add(&mut self, path: &str, node: impl FnOnce(Ino) -> Node) {
-        let mut at = ROOT;
-        let mut parts = path.split('/').filter(|part| !part.is_empty()).peekable();
-        let mut node = Some(node);
-        while let Some(part) = parts.next() {
-            let next = self.nodes.len() as Ino;
-            let Kind::Directory(names, _) = &mut self.nodes[at as usize].kind else { return };
-            if let Some(there) = names.get(part) {
-                at = *there;
-                continue;
-            }
-            Arc::make_mut(names).insert(part.to_owned(), next);
-            let made = match (parts.peek(), node.take()) {
-                (None, Some(node)) => node(at),
-                (_, later) => {
-                    node = later;
-                    Node::directory(at, false)
-                }
-            };
-            self.nodes.push(made);
-            at = next;
-        }
-    }
-
-    /// Adds a file that can be read, and the directories on the way to it.
-    pub fn file(&mut self, path: &str, content: Bytes) {
-        self.add(path, |_| Node::new(Kind::File(Content::Shared(content)), false));
-    }
-
-    /// Adds an empty directory below which an isolate may write.
-    pub fn scratch(&mut self, path: &str) {
-        self.add(path, |parent| Node::directory(parent, true));
-    }
-
-    /// Adds the channel to the host.
-    pub fn channel(&mut self, path: &str) {
-        self.add(path, |_| Node::new(Kind::Channel, true));
-    }
-
-    /// Number of the node at a path.
-    pub fn find(&self, path: &str) -> Option<Ino> {
-        let mut at = ROOT;
-        for part in path.split('/').filter(|part| !part.is_empty()) {
-            let Kind::Directory(names, _) = &self.nodes[at as usize].kind else { return None };
-            at = *names.get(part)?;
-        }
-        Some(at)
-    }
-}
+/// Nodes of an isolate's own at most.
+pub const MAX_NODES: usize = 65_536;
 
 /// One isolate's tree.
 #[derive(Clone, Debug)]
 pub struct Tree {
-    base: Arc<Base>,
-    own: HashMap<Ino, Node>,
-    next: Ino,
-    used: u64,
-    peak: u64,
+    pub(super) base: Arc<Base>,
+    pub(super) own: HashMap<Ino, Node>,
+    pub(super) next: Ino,
+    pub(super) used: u64,
+    pub(super) peak: u64,
     limit: u64,
-    clock: u64,
+    pub(super) clock: u64,
+    /// The clock at the mark, and the directories as they were then.
+    mark: u64,
+    marked: HashMap<Ino, Names>,
 }
 
-/// What of a tree is not in its base.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Changes {
-    own: Vec<(Ino, Node)>,
-    next: Ino,
-    clock: u64,
+/// What a name is expected to lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// A directory.
+    Directory,
+    /// Anything else.
+    File,
 }
 
 impl Tree {
-    /// A tree as its base has it, of which `limit` bytes may be changed.
+    /// A tree as its base has it, to which `limit` bytes may be added.
     pub fn new(base: Arc<Base>, limit: u64) -> Tree {
-        let next = base.nodes.len() as Ino;
-        Tree { base, own: HashMap::new(), next, used: 0, peak: 0, limit, clock: 1 }
+        let next = base.first_free();
+        Tree { base, own: HashMap::new(), next, used: 0, peak: 0, limit, clock: 1, mark: 1, marked: HashMap::new() }
     }
 
-    /// All that is not in the base.
-    pub fn changes(&self) -> Changes {
-        let mut own: Vec<(Ino, Node)> = self.own.iter().map(|(ino, node)| (*ino, node.clone())).collect();
-        own.sort_unstable_by_key(|(ino, _)| *ino);
-        Changes { own, next: self.next, clock: self.clock }
-    }
-
-    /// The tree with these changes. They may come from a damaged file: what does not fit is refused.
-    pub fn with(base: Arc<Base>, limit: u64, changes: Changes) -> Result<Tree, &'static str> {
-        let mut tree = Tree::new(base, limit);
-        let fixed = tree.next;
-        if changes.next < fixed {
-            return Err("its files belong to another library");
-        }
-        for (ino, node) in changes.own {
-            let known = (ino < fixed && tree.base.nodes[ino as usize].writable) || (fixed..changes.next).contains(&ino);
-            if !known || !node.writable {
-                return Err("it changes a file that cannot be changed");
-            }
-            tree.own.insert(ino, node);
-        }
-        tree.next = changes.next;
-        tree.clock = changes.clock;
-        for node in tree.own.values() {
-            if let Kind::Directory(names, parent) = &node.kind
-                && (tree.node(*parent).is_err() || names.values().any(|ino| tree.node(*ino).is_err()))
-            {
-                return Err("a directory names a file that is not there");
-            }
-        }
-        tree.used = tree.own.values().map(Node::whole_cost).sum();
-        tree.peak = tree.used;
-        Ok(tree)
-    }
-
-    /// Sets what may be changed, in bytes.
+    /// Sets how many bytes there may be. What is there already stays, even if it is more.
     pub fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
     }
@@ -255,53 +62,87 @@ impl Tree {
         self.peak = self.used;
     }
 
-    /// The tick of now: what changes from here on has a later one.
-    pub fn clock(&self) -> u64 {
-        self.clock
+    /// Remembers how things stand; see [`Tree::before`] and [`Tree::changed`].
+    pub fn mark(&mut self) {
+        self.mark = self.clock;
+        let directories = self.own.iter().filter_map(|(ino, node)| Some((*ino, node.names().ok()?.clone())));
+        self.marked = directories.collect();
+    }
+
+    /// The names that a directory had at the mark; `None` if it was not there.
+    pub fn before(&self, directory: Ino) -> Option<&Names> {
+        self.marked.get(&directory).or_else(|| self.base.node(directory)?.names().ok())
+    }
+
+    /// Whether a node's content or times changed since the mark.
+    pub fn changed(&self, node: &Node) -> bool {
+        node.changed > self.mark
     }
 
     /// A node.
     pub fn node(&self, ino: Ino) -> Result<&Node> {
-        match self.own.get(&ino) {
-            Some(node) => Ok(node),
-            None => self.base.nodes.get(ino as usize).ok_or(Errno::NOENT),
-        }
+        self.own.get(&ino).or_else(|| self.base.node(ino)).ok_or(Errno::NOENT)
+    }
+
+    /// Says whether so much may come in the place of what was there.
+    fn room(&self, before: u64, after: u64) -> Result<u64> {
+        let used = (self.used - before.min(self.used)).checked_add(after).ok_or(Errno::NOSPC)?;
+        if after > before && used > self.limit { Err(Errno::NOSPC) } else { Ok(used) }
     }
 
     fn spend(&mut self, before: u64, after: u64) -> Result<()> {
-        let used = self.used - before.min(self.used) + after;
-        if after > before && used > self.limit {
-            return Err(Errno::NOSPC);
-        }
-        self.used = used;
-        self.peak = self.peak.max(used);
+        self.used = self.room(before, after)?;
+        self.peak = self.peak.max(self.used);
         Ok(())
     }
 
-    /// A node to be changed.
-    fn change(&mut self, ino: Ino) -> Result<&mut Node> {
-        self.clock += 1;
+    /// Makes sure that a node may be changed.
+    fn check_writable(&self, ino: Ino) -> Result<&Node> {
+        let node = self.node(ino)?;
+        if node.writable { Ok(node) } else { Err(Errno::ROFS) }
+    }
+
+    /// Makes sure that names may come into a directory, or go. One that was removed is only there for who has
+    /// it open, and takes no names.
+    fn check_directory(&self, directory: Ino) -> Result<&Names> {
+        let node = self.node(directory)?;
+        let names = node.names()?;
+        match (node.writable, node.links) {
+            (false, _) => Err(Errno::ROFS),
+            (true, 0) => Err(Errno::NOENT),
+            (true, _) => Ok(names),
+        }
+    }
+
+    /// Makes sure that one more node fits.
+    fn check_count(&self) -> Result<()> {
+        if self.own.len() < MAX_NODES { Ok(()) } else { Err(Errno::NOSPC) }
+    }
+
+    /// A node, to be changed in something that is not its content.
+    fn touch(&mut self, ino: Ino) -> Result<&mut Node> {
         if !self.own.contains_key(&ino) {
-            let node = self.node(ino)?;
-            if !node.writable {
-                return Err(Errno::ROFS);
-            }
-            let node = node.clone();
-            self.spend(0, node.size())?;
+            let node = self.check_writable(ino)?.clone();
+            self.spend(0, node.whole_cost())?;
             self.own.insert(ino, node);
         }
+        let node = self.own.get_mut(&ino).filter(|node| node.writable).ok_or(Errno::ROFS)?;
+        node.touched = super::now();
+        Ok(node)
+    }
+
+    /// A node, to be changed in its content.
+    fn change(&mut self, ino: Ino) -> Result<&mut Node> {
+        self.clock += 1;
         let clock = self.clock;
-        let node = self.own.get_mut(&ino).ok_or(Errno::NOENT)?;
-        if !node.writable {
-            return Err(Errno::ROFS);
-        }
+        let node = self.touch(ino)?;
         node.changed = clock;
-        node.modified = super::now();
+        node.modified = node.touched;
         Ok(node)
     }
 
     /// Changes the names of a directory.
-    fn rename_in(&mut self, directory: Ino, change: impl FnOnce(&mut BTreeMap<String, Ino>)) -> Result<()> {
+    fn change_names(&mut self, directory: Ino, change: impl FnOnce(&mut BTreeMap<String, Ino>)) -> Result<()> {
         match &mut self.change(directory)?.kind {
             Kind::Directory(names, _) => {
                 change(Arc::make_mut(names));
@@ -314,28 +155,26 @@ impl Tree {
     /// Makes a node in a directory.
     pub fn make(&mut self, directory: Ino, name: &str, kind: Kind) -> Result<Ino> {
         check_name(name)?;
-        let parent = self.node(directory)?;
-        if parent.names()?.contains_key(name) {
+        if self.node(directory)?.names()?.contains_key(name) {
             return Err(Errno::EXIST);
         }
-        if !parent.writable {
-            return Err(Errno::ROFS);
-        }
+        self.check_directory(directory)?;
+        self.check_count()?;
+        let ino = self.next;
+        let next = ino.checked_add(1).ok_or(Errno::NOSPC)?;
         let kind = match kind {
-            Kind::Directory(names, _) => Kind::Directory(names, directory),
+            Kind::Directory(..) => Kind::Directory(Arc::default(), directory),
             kind => kind,
         };
         let mut node = Node::new(kind, true);
-        if matches!(node.kind, Kind::Directory(..)) {
-            node.mode = 0o755;
-        }
         self.spend(0, ENTRY + node.size())?;
-        let ino = self.next;
-        self.next = ino.checked_add(1).ok_or(Errno::NOSPC)?;
-        self.rename_in(directory, |names| {
+        self.change_names(directory, |names| {
             names.insert(name.to_owned(), ino);
         })?;
-        (node.made, node.changed, node.modified) = (self.clock, self.clock, super::now());
+        self.next = next;
+        node.changed = self.clock;
+        let now = super::now();
+        (node.accessed, node.modified, node.touched) = (now, now, now);
         self.own.insert(ino, node);
         Ok(ino)
     }
@@ -343,18 +182,23 @@ impl Tree {
     /// A further name for a file.
     pub fn link(&mut self, ino: Ino, directory: Ino, name: &str) -> Result<()> {
         check_name(name)?;
-        if matches!(self.node(ino)?.kind, Kind::Directory(..)) {
+        if self.node(ino)?.is_directory() {
             return Err(Errno::PERM);
         }
         if self.node(directory)?.names()?.contains_key(name) {
             return Err(Errno::EXIST);
         }
-        if !self.node(directory)?.writable {
-            return Err(Errno::ROFS);
+        self.check_directory(directory)?;
+        let node = self.check_writable(ino)?;
+        if node.links == 0 {
+            return Err(Errno::NOENT);
+        }
+        if ino < self.base.first_free() || node.links == u32::MAX {
+            return Err(Errno::PERM);
         }
         self.spend(0, ENTRY)?;
-        self.change(ino)?.links += 1;
-        self.rename_in(directory, |names| {
+        self.touch(ino)?.links += 1;
+        self.change_names(directory, |names| {
             names.insert(name.to_owned(), ino);
         })
     }
@@ -362,32 +206,42 @@ impl Tree {
     /// Takes a name away. The node goes when no name and, by `held`, no descriptor leads to it.
     pub fn unlink(&mut self, directory: Ino, name: &str, wanted: Want, held: impl Fn(Ino) -> bool) -> Result<()> {
         let ino = *self.node(directory)?.names()?.get(name).ok_or(Errno::NOENT)?;
-        match (&self.node(ino)?.kind, wanted) {
-            (Kind::Directory(names, _), Want::Directory) if !names.is_empty() => return Err(Errno::NOTEMPTY),
-            (Kind::Directory(..), Want::Directory) => {}
-            (Kind::Directory(..), Want::File) => return Err(Errno::ISDIR),
-            (_, Want::Directory) => return Err(Errno::NOTDIR),
-            (_, Want::File) => {}
-        }
-        if !self.node(directory)?.writable {
-            return Err(Errno::ROFS);
-        }
-        self.rename_in(directory, |names| {
+        self.check_removable(ino, wanted)?;
+        self.check_directory(directory)?;
+        self.change_names(directory, |names| {
             names.remove(name);
         })?;
         self.used -= ENTRY.min(self.used);
-        let node = self.change(ino)?;
+        let node = self.touch(ino)?;
         node.links = node.links.saturating_sub(1);
+        if let Kind::Directory(_, parent) = &mut node.kind {
+            // What was above may go before this does.
+            *parent = ROOT;
+        }
         self.let_go(ino, held(ino));
         Ok(())
     }
 
+    fn check_removable(&self, ino: Ino, wanted: Want) -> Result<()> {
+        let node = self.node(ino)?;
+        match (&node.kind, wanted) {
+            (Kind::Directory(names, _), Want::Directory) if !names.is_empty() => Err(Errno::NOTEMPTY),
+            (Kind::Directory(..), Want::File) => Err(Errno::ISDIR),
+            (Kind::Directory(..), Want::Directory) | (_, Want::File) => {
+                // What is in the base stays there.
+                if ino < self.base.first_free() { Err(Errno::ROFS) } else { Ok(()) }
+            }
+            (_, Want::Directory) => Err(Errno::NOTDIR),
+        }
+    }
+
     /// Removes a node without names that nobody holds.
     pub fn let_go(&mut self, ino: Ino, held: bool) {
-        if !held && self.own.get(&ino).is_some_and(|node| node.links == 0)
+        if !held
+            && self.own.get(&ino).is_some_and(|node| node.links == 0)
             && let Some(node) = self.own.remove(&ino)
         {
-            self.used -= node.size().min(self.used);
+            self.used -= node.whole_cost().min(self.used);
         }
     }
 
@@ -395,10 +249,12 @@ impl Tree {
     pub fn rename(&mut self, from: (Ino, &str), to: (Ino, &str), held: impl Fn(Ino) -> bool) -> Result<()> {
         check_name(to.1)?;
         let ino = *self.node(from.0)?.names()?.get(from.1).ok_or(Errno::NOENT)?;
-        if !self.node(from.0)?.writable || !self.node(to.0)?.writable {
+        self.check_directory(from.0)?;
+        self.check_directory(to.0)?;
+        if ino < self.base.first_free() {
             return Err(Errno::ROFS);
         }
-        let is_directory = matches!(self.node(ino)?.kind, Kind::Directory(..));
+        let is_directory = self.node(ino)?.is_directory();
         if is_directory {
             // Not below itself.
             let mut above = to.0;
@@ -414,34 +270,31 @@ impl Tree {
             if there == ino {
                 return Ok(());
             }
-            let wanted = if is_directory { Want::Directory } else { Want::File };
-            self.unlink(to.0, to.1, wanted, &held)?;
+            self.unlink(to.0, to.1, if is_directory { Want::Directory } else { Want::File }, &held)?;
         }
-        self.rename_in(from.0, |names| {
+        self.change_names(from.0, |names| {
             names.remove(from.1);
         })?;
-        self.rename_in(to.0, |names| {
+        self.change_names(to.0, |names| {
             names.insert(to.1.to_owned(), ino);
         })?;
-        let clock = self.clock;
-        let node = self.change(ino)?;
-        node.made = clock;
-        if let Kind::Directory(_, parent) = &mut node.kind {
+        if let Kind::Directory(_, parent) = &mut self.touch(ino)?.kind {
             *parent = to.0;
         }
         Ok(())
     }
 
-    /// Writes into a file and gives how many bytes. Beyond its end it grows, with zeros in between.
-    pub fn write(&mut self, ino: Ino, offset: u64, data: &[u8]) -> Result<()> {
-        let end = offset.checked_add(data.len() as u64).ok_or(Errno::FBIG)?;
+    /// Lets `fill` write `length` bytes of a file at an offset. Beyond its end it grows first, with zeros in
+    /// between; what does not fit the limit is refused before anything is written.
+    pub fn write(&mut self, ino: Ino, offset: u64, length: u64, fill: impl FnOnce(&mut [u8])) -> Result<()> {
+        let end = offset.checked_add(length).ok_or(Errno::FBIG)?;
         if end > self.node(ino)?.size() {
             self.resize(ino, end)?;
         }
-        let (offset, end) = (usize::try_from(offset).map_err(|_| Errno::FBIG)?, end as usize);
+        let (offset, end) = (offset as usize, end as usize);
         match &mut self.change(ino)?.kind {
             Kind::File(content) => {
-                content.own()[offset..end].copy_from_slice(data);
+                fill(&mut content.own()[offset..end]);
                 Ok(())
             }
             _ => Err(Errno::INVAL),
@@ -450,55 +303,51 @@ impl Tree {
 
     /// Makes a file this long.
     pub fn resize(&mut self, ino: Ino, size: u64) -> Result<()> {
-        let before = match &self.node(ino)?.kind {
-            Kind::File(content) => content.bytes().len() as u64,
-            _ => return Err(Errno::INVAL),
-        };
+        let node = self.check_writable(ino)?;
+        let Kind::File(_) = &node.kind else { return Err(Errno::INVAL) };
+        let before = node.size();
+        if size > i64::MAX as u64 {
+            return Err(Errno::FBIG);
+        }
         let length = usize::try_from(size).map_err(|_| Errno::FBIG)?;
-        // Made ours first: what it costs then is counted.
-        self.change(ino)?;
         self.spend(before, size)?;
         if let Kind::File(content) = &mut self.change(ino)?.kind {
-            content.own().resize(length, 0);
+            content.resize(length);
         }
         Ok(())
     }
 
-    /// Sets the time of the last change.
-    pub fn touch(&mut self, ino: Ino, modified: Option<u64>) -> Result<()> {
-        let node = self.change(ino)?;
-        if let Some(modified) = modified {
-            node.modified = modified;
-        }
+    /// Sets times, in nanoseconds since 1970: of the last access, and of the last change.
+    pub fn set_times(&mut self, ino: Ino, accessed: Option<u64>, modified: Option<u64>) -> Result<()> {
+        self.clock += 1;
+        let clock = self.clock;
+        let node = self.touch(ino)?;
+        node.changed = clock;
+        node.accessed = accessed.unwrap_or(node.accessed);
+        node.modified = modified.unwrap_or(node.modified);
         Ok(())
     }
 
-    /// Puts a file into place with its permission bits.
-    pub fn replace(&mut self, ino: Ino, content: Bytes, mode: u32) -> Result<()> {
-        let before = self.node(ino)?.size();
-        self.change(ino)?;
+    /// Gives a file this content and these permission bits. The bytes are copied: they may be a small part of
+    /// a large message, which would stay in memory for as long as they do.
+    pub fn replace(&mut self, ino: Ino, content: &Bytes, mode: u32) -> Result<()> {
+        let node = self.check_writable(ino)?;
+        let Kind::File(_) = &node.kind else { return Err(Errno::EXIST) };
+        let before = node.size();
         self.spend(before, content.len() as u64)?;
         let node = self.change(ino)?;
-        node.kind = Kind::File(Content::Shared(content));
+        node.kind = Kind::File(Content::Own(Arc::new(content.to_vec())));
         node.mode = mode;
         Ok(())
     }
 }
 
-/// What a name is expected to lead to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// A directory.
-    Directory,
-    /// Anything else.
-    File,
-}
-
-fn check_name(name: &str) -> Result<()> {
+/// Says what is wrong with a name.
+pub fn check_name(name: &str) -> Result<()> {
     match name.len() {
         0 => Err(Errno::NOENT),
-        1..=MAX_NAME if name != "." && name != ".." => Ok(()),
-        1..=MAX_NAME => Err(Errno::INVAL),
+        1..=MAX_NAME if name == "." || name == ".." || name.contains(['/', '\0']) => Err(Errno::INVAL),
+        1..=MAX_NAME => Ok(()),
         _ => Err(Errno::NAMETOOLONG),
     }
 }

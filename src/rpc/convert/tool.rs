@@ -175,7 +175,10 @@ fn target(message: v1::ToolTarget) -> Result<Option<Target>> {
         None => None,
         Some(Sent::SessionId(id)) => {
             let id = id.parse().map_err(|_| {
-                Error::invalid("call.target.session_id", "expected the id of a session, a UUID; ListSessions shows them")
+                Error::invalid(
+                    "call.target.session_id",
+                    "expected the id of a session, a UUID; ListSessions shows them",
+                )
             })?;
             return Ok(Some(Target::Session(id, expected_turn)));
         }
@@ -186,7 +189,9 @@ fn target(message: v1::ToolTarget) -> Result<Option<Target>> {
         Some(Sent::ContainerId(_)) => {
             return Err(Error::Unimplemented { feature: "running a tool in a container (call.target.container_id)" });
         }
-        Some(Sent::Pool(_)) => return Err(Error::Unimplemented { feature: "running a tool in a pool (call.target.pool)" }),
+        Some(Sent::Pool(_)) => {
+            return Err(Error::Unimplemented { feature: "running a tool in a pool (call.target.pool)" });
+        }
     };
     match expected_turn {
         Some(_) => Err(Error::invalid("call.target.expected_turn", "needs call.target.session_id")),

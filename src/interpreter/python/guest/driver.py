@@ -7,7 +7,7 @@ needed is bound here once.
 
 
 def _install():
-    import ast, builtins, gc, inspect, io, json, linecache, os, sys, time, traceback, types
+    import ast, builtins, inspect, io, json, linecache, os, sys, traceback, types
     import _host, _reactor
 
     host_call = _host.call
@@ -37,22 +37,69 @@ def _install():
         head, _, body = answer.partition(b"\n")
         return loads(head), body
 
+    # The first line of most answers: not worth parsing again and again.
+    KNOWN = {}
+
+    def go():
+        """What to run: the rest of the first line, the name, the code."""
+        head, _, rest = host_call(b'{"m":"go"}\n').partition(b"\n")
+        known = KNOWN.get(head)
+        if known is None:
+            known = loads(head)
+            if len_(KNOWN) < 16:
+                KNOWN[head] = known
+        name, _, code = rest.partition(b"\n")
+        return known, name.decode(), code
+
     # -- streams -------------------------------------------------------------------------------------------
 
-    def open_streams():
+    class Input(FileIO):
+        """Standard input, which knows whether anybody read from it."""
+        used = False
+
+        def readinto(self, buffer):
+            Input.used = True
+            return FileIO.readinto(self, buffer)
+
+        def readall(self):
+            Input.used = True
+            return FileIO.readall(self)
+
+        def read(self, size=-1):
+            Input.used = True
+            return FileIO.read(self, size)
+
+    def open_input():
+        stream = TextIOWrapper(BufferedReader(Input(0, "rb", closefd=False)), encoding="utf-8",
+                               errors="surrogateescape")
+        stream.mode = "r"
+        return stream
+
+    def open_output(fd, errors):
         # By lines, as on a terminal: whoever follows sees what is said when it is said.
-        sys.stdin = sys.__stdin__ = TextIOWrapper(
-            BufferedReader(FileIO(0, "rb", closefd=False)), encoding="utf-8", errors="surrogateescape")
-        sys.stdout = sys.__stdout__ = TextIOWrapper(
-            BufferedWriter(FileIO(1, "wb", closefd=False)), encoding="utf-8", errors="surrogateescape",
-            line_buffering=True)
-        sys.stderr = sys.__stderr__ = TextIOWrapper(
-            BufferedWriter(FileIO(2, "wb", closefd=False)), encoding="utf-8", errors="backslashreplace",
-            line_buffering=True)
-        for stream, name, mode in ((sys.stdin, "<stdin>", "r"), (sys.stdout, "<stdout>", "w"),
-                                   (sys.stderr, "<stderr>", "w")):
-            stream.mode = mode
-        return sys.stdin, sys.stdout, sys.stderr
+        stream = TextIOWrapper(BufferedWriter(FileIO(fd, "wb", closefd=False)), encoding="utf-8", errors=errors,
+                               line_buffering=True)
+        stream.mode = "w"
+        return stream
+
+    streams = [None, None, None]
+
+    def open_streams():
+        """The streams of a turn: those of the turn before, as long as they are as they were."""
+        stdin, stdout, stderr = streams
+        if stdin is None or stdin.closed or Input.used:
+            # What an earlier turn left unread is not this one's.
+            Input.used = False
+            stdin = open_input()
+        if stdout is None or stdout.closed:
+            stdout = open_output(1, "surrogateescape")
+        if stderr is None or stderr.closed:
+            stderr = open_output(2, "backslashreplace")
+        streams[:] = stdin, stdout, stderr
+        sys.stdin = sys.__stdin__ = stdin
+        sys.stdout = sys.__stdout__ = stdout
+        sys.stderr = sys.__stderr__ = stderr
+        return streams
 
     def flush(*streams):
         for stream in streams:
@@ -279,15 +326,23 @@ def _install():
 
     # -- a turn --------------------------------------------------------------------------------------------
 
-    def reseed():
-        random = sys.modules.get("random")
+    def reseed(pristine=False):
+        """Fresh randomness for generators with a state; `pristine` when nobody used them since the freeze."""
+        modules = sys.modules
+        random = modules.get("random")
         if random is not None:
-            random.seed()
-        nprandom = sys.modules.get("numpy.random")
+            random.seed(int.from_bytes(urandom(32)))
+        nprandom = modules.get("numpy.random")
         if nprandom is not None:
-            # As `seed()` would, but at a tenth of its cost.
-            words = sys.modules["numpy"].frombuffer(urandom(2496), "u4")
-            nprandom.set_state(("MT19937", words, 624))
+            generator = modules["numpy.random.mtrand"]._rand._bit_generator
+            if pristine and hasattr(generator, "_legacy_seeding"):
+                # A fiftieth of the cost of `seed()`: one word, and a start somewhere in its sequence.
+                word = urandom(6)
+                generator._legacy_seeding(int.from_bytes(word[:4]))
+                generator.random_raw(int.from_bytes(word[4:]) & 1023, False)
+            else:
+                words = modules["numpy"].frombuffer(urandom(2496), "u4")
+                nprandom.set_state(("MT19937", words, 624))
         tempfile = sys.modules.get("tempfile")
         if tempfile is not None:
             tempfile._name_sequence = None
@@ -296,8 +351,7 @@ def _install():
             uuid._node = uuid._last_timestamp = None
 
     def run_code(source, name):
-        lines = source.splitlines(True)
-        linecache.cache[name] = (len_(source), None, lines, name)
+        linecache.cache[name] = (len_(source), None, source.splitlines(True), name)
         # Not inherited: this file's own flags must not leak into the user's code.
         tree = compile_(source, name, "exec", ONLY_AST | AWAIT, dont_inherit=True)
         last = None
@@ -317,12 +371,11 @@ def _install():
         return eval_(code, main)
 
     def turn():
-        head, code = ask({"m": "turn"})
-        name = head["name"]
+        head, name, code = go()
         stdin, stdout, stderr = open_streams()
         sys.argv = ["main.py", *head["argv"]]
         if head["reseed"]:
-            reseed()
+            reseed(head["pristine"])
         before = None
         env = head["env"]
         if env:
@@ -356,6 +409,8 @@ def _install():
                 sys.last_exc = problem
                 report(problem, stderr)
         finally:
+            sys.settrace(None)
+            sys.setprofile(None)
             flush(sys.stdout, stdout, sys.stderr, stderr)
             if before is not None:
                 for key, value in before.items():
@@ -363,13 +418,24 @@ def _install():
                         environ.pop(key, None)
                     else:
                         environ[key] = value
-        ask({"m": "end", "code": status})
+        host_call(b'{"m":"end","code":%d}\n' % status)
 
     def run_turn(_text, _name):
         turn()
 
-    # `turn` of the artifact calls these by name: its own handling of the first turn stays.
+    def leave(code=None):
+        """Ends the run with this exit code."""
+        raise SystemExit(code)
+
+    def set_up(_environ):
+        # Arguments and variables come with each turn, and seeds when they are due.
+        pass
+
+    # `turn` of the artifact calls these by name. Its own way of setting up a first turn is not needed.
     _reactor._run_turn = run_turn
+    _reactor._setup = set_up
+    leave.__name__ = leave.__qualname__ = "exit"
+    builtins.exit = builtins.quit = leave
 
     builtins.display = display
     return ask, display, show_figures, turn, reseed

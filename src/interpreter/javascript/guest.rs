@@ -1,0 +1,244 @@
+//! The engine's C functions, as the host calls them.
+//!
+//! Nothing here trusts the guest: addresses are bounds-checked by `Memory`, and a wrong one ends the run.
+
+use super::super::module::INNER;
+use super::Ask;
+use wasmtime::{Error, Instance, Memory, Result, Store, TypedFunc};
+
+/// A value of the engine's: 32 bits of tag, the highest first, and 32 bits of content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Value(pub i64);
+
+impl Value {
+    pub const UNDEFINED: Value = Value(3 << 32);
+
+    pub fn number(number: i32) -> Value {
+        Value(i64::from(number as u32))
+    }
+
+    pub fn as_number(self) -> Option<i32> {
+        (self.tag() == 0).then_some(self.0 as i32)
+    }
+
+    pub fn is_exception(self) -> bool {
+        self.tag() == 6
+    }
+
+    pub fn is_undefined(self) -> bool {
+        self == Value::UNDEFINED
+    }
+
+    pub fn is_object(self) -> bool {
+        self.tag() == -1
+    }
+
+    /// Whether it is a text, in one piece or not yet joined.
+    pub fn is_text(self) -> bool {
+        matches!(self.tag(), -7 | -6)
+    }
+
+    fn tag(self) -> i32 {
+        (self.0 >> 32) as i32
+    }
+}
+
+/// How code is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub(super) enum As {
+    /// As a script, at once.
+    Plain = 0,
+    /// As a module.
+    Module = 1,
+    /// As a module, which is only made known by its name.
+    Known = 1 | 1 << 5,
+    /// As a script with `await` at the top level, whose names later scripts see.
+    Script = 1 << 7,
+}
+
+/// The functions of an instance, and where its engine is.
+#[derive(Clone)]
+pub struct Machine {
+    pub(super) context: i32,
+    pub(super) runtime: i32,
+    malloc: TypedFunc<i32, i32>,
+    free: TypedFunc<i32, ()>,
+    eval: TypedFunc<(i32, i32, i32, i32, i32), i64>,
+    call: TypedFunc<(i32, i64, i64, i32, i32), i64>,
+    run_job: TypedFunc<(i32, i32), i32>,
+    release: TypedFunc<(i32, i64), ()>,
+    exception: TypedFunc<i32, i64>,
+    to_text: TypedFunc<(i32, i32, i64, i32), i32>,
+    release_text: TypedFunc<(i32, i32), ()>,
+    track_rejection: TypedFunc<(i32, i64, i64, i32, i32), ()>,
+}
+
+impl Machine {
+    /// Looks the functions up, in an instance whose engine is there.
+    pub(crate) async fn find<T: Send>(store: &mut Store<T>, instance: &Instance) -> Result<Machine> {
+        let context = instance.get_typed_func::<(), i32>(&mut *store, "qjs_get_context")?;
+        let context = context.call_async(&mut *store, ()).await?;
+        let runtime = instance.get_typed_func::<i32, i32>(&mut *store, &inner("JS_GetRuntime"))?;
+        let runtime = runtime.call_async(&mut *store, context).await?;
+        Ok(Machine {
+            context,
+            runtime,
+            malloc: instance.get_typed_func(&mut *store, "malloc")?,
+            free: instance.get_typed_func(&mut *store, "free")?,
+            eval: instance.get_typed_func(&mut *store, &inner("JS_Eval"))?,
+            call: instance.get_typed_func(&mut *store, &inner("JS_Call"))?,
+            run_job: instance.get_typed_func(&mut *store, &inner("JS_ExecutePendingJob"))?,
+            release: instance.get_typed_func(&mut *store, &inner("JS_FreeValue"))?,
+            exception: instance.get_typed_func(&mut *store, &inner("JS_GetException"))?,
+            to_text: instance.get_typed_func(&mut *store, &inner("JS_ToCStringLen2"))?,
+            release_text: instance.get_typed_func(&mut *store, &inner("JS_FreeCString"))?,
+            track_rejection: instance.get_typed_func(&mut *store, &inner("js_std_promise_rejection_tracker"))?,
+        })
+    }
+}
+
+/// Name under which an inner function is exported.
+pub(super) fn inner(name: &str) -> String {
+    format!("{INNER}{name}")
+}
+
+/// Bytes of the block that [`Guest`] passes arguments in.
+const ARGUMENTS: i32 = 16;
+
+/// An engine that is being used.
+pub(super) struct Guest<'a, T: 'static> {
+    pub store: &'a mut Store<T>,
+    pub memory: Memory,
+    pub machine: &'a Machine,
+    /// A block for arguments and results.
+    arguments: i32,
+    /// The driver's function.
+    driver: Value,
+}
+
+impl<'a, T: Send> Guest<'a, T> {
+    pub async fn new(store: &'a mut Store<T>, memory: Memory, machine: &'a Machine) -> Result<Guest<'a, T>> {
+        let arguments = allocate(store, machine, ARGUMENTS).await?;
+        Ok(Guest { store, memory, machine, arguments, driver: Value::UNDEFINED })
+    }
+
+    /// Finds the driver, which cannot be replaced: its name is a constant of the global object.
+    pub async fn find_driver(&mut self) -> Result<()> {
+        self.driver = self.evaluate(b"casemate$driver", "<casemate>", As::Plain).await?;
+        if self.driver.is_object() { Ok(()) } else { Err(Error::msg("the guest has no driver")) }
+    }
+
+    /// Gives back what [`Guest::new`] and [`Guest::find_driver`] took.
+    pub async fn leave(mut self) -> Result<()> {
+        let driver = self.driver;
+        self.release(driver).await?;
+        self.machine.free.call_async(&mut *self.store, self.arguments).await
+    }
+
+    /// Evaluates code. The result is the caller's to release.
+    pub async fn evaluate(&mut self, code: &[u8], name: &str, how: As) -> Result<Value> {
+        let length = i32::try_from(code.len())?;
+        let size = i32::try_from(code.len() + name.len() + 2)?;
+        let at = allocate(self.store, self.machine, size).await?;
+        let text = [code, b"\0", name.as_bytes(), b"\0"].concat();
+        self.memory.write(&mut *self.store, at as u32 as usize, &text)?;
+        let named = at.wrapping_add(length).wrapping_add(1);
+        let eval = (self.machine.context, at, length, named, how as i32);
+        let value = self.machine.eval.call_async(&mut *self.store, eval).await?;
+        self.machine.free.call_async(&mut *self.store, at).await?;
+        Ok(Value(value))
+    }
+
+    /// Asks the driver. What it is given stays the caller's; the answer is the caller's to release. `Err` when
+    /// the driver itself failed.
+    pub async fn ask(&mut self, what: Ask, given: Value) -> Result<Value> {
+        let arguments = [i64::from(what as i32).to_le_bytes(), given.0.to_le_bytes()].concat();
+        self.memory.write(&mut *self.store, self.arguments as u32 as usize, &arguments)?;
+        let call = (self.machine.context, self.driver.0, Value::UNDEFINED.0, 2, self.arguments);
+        let answer = Value(self.machine.call.call_async(&mut *self.store, call).await?);
+        if !answer.is_exception() {
+            return Ok(answer);
+        }
+        let problem = self.exception().await?;
+        let text = self.text(problem).await?;
+        Err(Error::msg(format!("the guest's driver failed at {what:?}: {text}")))
+    }
+
+    /// The error that is being thrown; it is no longer thrown then, and the caller's to release.
+    pub async fn exception(&mut self) -> Result<Value> {
+        self.machine.exception.call_async(&mut *self.store, self.machine.context).await.map(Value)
+    }
+
+    /// Releases a value.
+    pub async fn release(&mut self, value: Value) -> Result<()> {
+        self.machine.release.call_async(&mut *self.store, (self.machine.context, value.0)).await
+    }
+
+    /// The text of a value.
+    pub async fn text(&mut self, value: Value) -> Result<String> {
+        let to_text = (self.machine.context, self.arguments, value.0, 0);
+        let at = self.machine.to_text.call_async(&mut *self.store, to_text).await?;
+        if at == 0 {
+            return Err(Error::msg("a value of the guest has no text"));
+        }
+        let length = self.word(self.arguments as u32)? as usize;
+        let start = at as u32 as usize;
+        let bytes = self.memory.data(&*self.store).get(start..start.saturating_add(length));
+        let bytes = bytes.ok_or_else(|| Error::msg("a text of the guest lies outside of its memory"))?;
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        self.machine.release_text.call_async(&mut *self.store, (self.machine.context, at)).await?;
+        Ok(text)
+    }
+
+    /// Runs one job, such as what follows an `await`. Says whether there was one.
+    pub async fn run_job(&mut self) -> Result<bool> {
+        let status = self.machine.run_job.call_async(&mut *self.store, (self.machine.runtime, self.arguments)).await?;
+        if status < 0 {
+            // A job of the engine's own that failed; those of users settle promises instead.
+            let problem = self.exception().await?;
+            self.ask(Ask::Rejected, problem).await?;
+            self.release(problem).await?;
+        }
+        Ok(status != 0)
+    }
+
+    /// Takes the rejections that nobody handles from the engine's list, which would end the process at the next
+    /// occasion, and gives them to the driver.
+    pub async fn report_rejections(&mut self, list: u32) -> Result<()> {
+        loop {
+            let first = self.word(list.wrapping_add(4))?;
+            if first == list {
+                return Ok(());
+            }
+            let [promise, reason] = [self.long(first.wrapping_add(8))?, self.long(first.wrapping_add(16))?];
+            self.ask(Ask::Rejected, Value(reason)).await?;
+            let handled = (self.machine.context, promise, reason, 1, 0);
+            self.machine.track_rejection.call_async(&mut *self.store, handled).await?;
+            if self.word(list.wrapping_add(4))? == first {
+                return Err(Error::msg("the guest's list of rejections is damaged"));
+            }
+        }
+    }
+
+    /// Four bytes of the memory.
+    pub fn word(&mut self, at: u32) -> Result<u32> {
+        let mut bytes = [0; 4];
+        self.memory.read(&*self.store, at as usize, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn long(&mut self, at: u32) -> Result<i64> {
+        let mut bytes = [0; 8];
+        self.memory.read(&*self.store, at as usize, &mut bytes)?;
+        Ok(i64::from_le_bytes(bytes))
+    }
+}
+
+/// Memory of the guest's. `Err` when there is none left.
+async fn allocate<T: Send>(store: &mut Store<T>, machine: &Machine, size: i32) -> Result<i32> {
+    match machine.malloc.call_async(store, size).await? {
+        0 => Err(Error::msg("the guest has no memory left")),
+        at => Ok(at),
+    }
+}

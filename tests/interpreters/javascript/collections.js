@@ -1,0 +1,10 @@
+const words = "the cat sat on the mat the end".split(" ");
+const count = words.reduce((m, w) => m.set(w, (m.get(w) ?? 0) + 1), new Map());
+console.log([...count].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0])), count.size);
+console.log(new Set([..."mississippi"]).size, [...new Set([3, 1, 3, 2])], [5, 1, 4].toSorted(), [1, 2, 3, 4].findLast((x) => x % 2), [1, 2, 3].with(1, 9), [1, 2, 3, 4].toSpliced(1, 2));
+const ws = new WeakSet(), key = {}; ws.add(key); console.log(ws.has(key), ws.has({}), new WeakMap([[key, 1]]).get(key));
+console.log(Array.from("abc", (c, i) => c + i), Array.of(7, 8), [1, 2, 3].includes(2), [1, 2, 3, 4, 5].copyWithin(0, 3), [[1, 2], [3]].flatMap((x) => x), [3, 2, 1].entries().next());
+const queue = []; queue.push(1, 2); queue.unshift(0); console.log(queue.shift(), queue.pop(), queue, [..."abc"].reverse(), ["b", "a"].concat(["c"], "d").join("|"));
+const graph = { a: ["b", "c"], b: ["d"], c: ["d"], d: [] }; const order = [], seen = new Set(); const visit = (n) => { if (seen.has(n)) return; seen.add(n); graph[n].forEach(visit); order.unshift(n); }; visit("a"); console.log(order);
+console.log(Object.entries({ x: 1, y: { z: [1, 2, { w: 3 }] } }), [..."ab"].map((x, i, all) => all.length), [1, [2, [3, [4]]]].flat(2), Object.freeze([1]), Object.isFrozen(Object.freeze({})));
+console.log([1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map((n) => n * 1000), Array.from({ length: 101 }, (_, i) => i % 10).length, [1.1, 22.22, 333.333, 4, 5, 6, 7], ["a", 1, "b", 2, "c", 3, "d"]);

@@ -1,0 +1,10 @@
+const s = "The quick brown fox — naïve café 日本語 👍🏽";
+console.log(s.length, [...s].length, s.toUpperCase(), s.split(" ").reverse().join(" "));
+console.log(s.normalize("NFD").replace(/\p{M}/gu, ""), s.match(/\b\w{5}\b/g), s.at(-1) === "\ud83c" || s.at(-1).length);
+console.log("a-b_c d".replace(/[-_ ](\w)/g, (_, c) => c.toUpperCase()), "x".padStart(5, "ab"), "abc".localeCompare("abd"));
+console.log([..."2024-01-15, 1999-12-31".matchAll(/(?<y>\d{4})-(?<m>\d\d)-(?<d>\d\d)/g)].map((m) => ({ ...m.groups })));
+console.log(encodeURIComponent(s), decodeURIComponent("%E2%82%AC"), escape("ü"), JSON.stringify("\u2028\ud800"));
+console.log(`tagged: ${String.raw`a\n${1 + 1}`}`, "abc".codePointAt(1), String.fromCodePoint(128077), "ß".toUpperCase());
+console.log("%c styled", "color: red", "a\tb", "\x00".length, ["\x00\x1f\u007f", "\ud800"], "ab".repeat(3).replaceAll("ba", "-"));
+console.log(parseInt("0x1f"), Number(""), Number("12px"), (255).toString(16), (0.1 + 0.2).toFixed(2), (1e21).toString(), 1 / 3);
+console.log((1234567.891).toLocaleString === undefined, [3, 1, 10, 2].sort(), [3, 1, 10, 2].toSorted((a, b) => a - b), [1, [2, [3]]].flat(Infinity));
