@@ -169,7 +169,7 @@ mod tests {
         for (source, line, column, what) in [
             ("let a = 1;\n  enum E { A }", 2, 3, "enum"),
             ("namespace N { export const x = 1 }", 1, 1, "namespace"),
-            ("class A { constructor(private x: number) {} }", 1, 23, "constructor"),
+            ("class A { constructor(private x: number) {} }", 1, 31, "constructor"),
             ("let é = 1; let x: = 2", 1, 19, ""),
             ("let x = (1", 1, 0, ""),
         ] {
