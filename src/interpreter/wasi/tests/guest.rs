@@ -57,7 +57,9 @@ async fn opening_fails_with_the_right_number() {
     assert_eq!(guest.open("work/file/", CREATE, WRITE, 0).await, Err(ISDIR));
     assert_eq!(guest.open("usr/lib/library.zip", DIRECTORY, READ, 0).await, Err(NOTDIR));
     assert_eq!(guest.open("usr/lib/library.zip/x", 0, READ, 0).await, Err(NOTDIR));
-    for (path, flags, rights) in [("usr/lib/library.zip", 0, WRITE), ("usr/lib/library.zip", TRUNCATE, READ), ("usr/new", CREATE, WRITE)] {
+    for (path, flags, rights) in
+        [("usr/lib/library.zip", 0, WRITE), ("usr/lib/library.zip", TRUNCATE, READ), ("usr/new", CREATE, WRITE)]
+    {
         assert_eq!(guest.open(path, flags, rights, 0).await, Err(Errno::ROFS.0), "{path}");
     }
     guest.symlink("file", "work/link").await.unwrap();

@@ -1,12 +1,12 @@
 //! Random operations, on a world and on a model that keeps files by path.
 
+use super::super::descriptors::{Descriptor, OpenFile, Reader};
 use super::super::errno::{Errno, Result};
+use super::super::memory::Guest;
 use super::super::node::{Content, ENTRY, Kind};
 use super::super::open::write_file;
 use super::super::path::find;
 use super::super::tree::Want;
-use super::super::descriptors::{Descriptor, OpenFile, Reader};
-use super::super::memory::Guest;
 use super::super::{State, Wasi};
 use super::{base, config};
 use proptest::prelude::*;
@@ -81,7 +81,8 @@ impl Model {
 
     /// Forgets contents without a name that nobody has open.
     fn collect(&mut self) {
-        let alive: Vec<Entry> = self.entries.values().copied().chain(self.open.iter().map(|(_, entry)| *entry)).collect();
+        let alive: Vec<Entry> =
+            self.entries.values().copied().chain(self.open.iter().map(|(_, entry)| *entry)).collect();
         self.contents.retain(|number, _| alive.contains(&Entry::File(*number)));
     }
 
