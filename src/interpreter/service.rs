@@ -279,6 +279,12 @@ impl Ended {
             (Ok(()), None) => Ended::of(crate::engine::Ended::plain(1)),
             (Err(error), _) => Ended::of(crate::engine::Ended::of_interpreter(&error, denied, limits)),
         };
+        if ended.exit == Exit::StackOverflow {
+            // The stack is the interpreter's own: limits.stack_bytes does not move it.
+            ended.message = "the code recursed, or took apart a structure nested, deeper than the interpreter's stack \
+                             allows; nest less, or use a loop"
+                .into();
+        }
         if let (Exit::Exited { code }, Some(exception)) = (&ended.exit, &said.exception)
             && *code != 0
         {

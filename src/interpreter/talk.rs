@@ -143,6 +143,9 @@ enum RichKind {
 struct Form {
     mime: String,
     size: usize,
+    /// Too large to be kept: told by its size, and not in the body.
+    #[serde(default)]
+    omitted: bool,
 }
 
 fn answer(header: Value, body: &[u8]) -> Bytes {
@@ -330,21 +333,26 @@ fn rich(kind: RichKind, forms: Vec<Form>, metadata: Option<Value>, body: &Bytes)
         return Err(format!("a rich output has 1 to {MAX_FORMS} forms, got {}", forms.len()));
     }
     let mut at = 0_usize;
-    let mut total = 0;
+    let mut kept = 0;
     let mut representations = Vec::with_capacity(forms.len());
-    for Form { mime, size } in forms {
-        let end =
-            at.checked_add(size).filter(|end| *end <= body.len()).ok_or("its forms are longer than its content")?;
+    for Form { mime, size, omitted } in forms {
+        let mime_type = cut(mime.to_ascii_lowercase(), 128);
+        let size_bytes = size as u64;
+        if omitted {
+            representations.push(Representation { mime_type, content: None, size_bytes });
+            continue;
+        }
+        let end = at.checked_add(size).filter(|end| *end <= body.len()).ok_or("its forms are longer than its content")?;
         let content = body.slice(at..end);
         at = end;
-        let mime_type = cut(mime.to_ascii_lowercase(), 128);
-        total += size as u64;
         // What does not fit a message is told by its size.
-        let content = (total <= MAX_RICH_OUTPUT).then(|| match is_text(&mime_type) {
+        let fits = kept + size_bytes <= MAX_RICH_OUTPUT;
+        kept += if fits { size_bytes } else { 0 };
+        let content = fits.then(|| match is_text(&mime_type) {
             true => Content::Text(String::from_utf8_lossy(&content).into_owned()),
             false => Content::Data(Bytes::copy_from_slice(&content)),
         });
-        representations.push(Representation { mime_type, content, size_bytes: size as u64 });
+        representations.push(Representation { mime_type, content, size_bytes });
     }
     let kind = match kind {
         RichKind::Value => RichOutputKind::Value,

@@ -83,7 +83,7 @@ fn nesting(source: &str) -> usize {
     let mut in_word = false;
     for byte in source.bytes() {
         let word = byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
-        levels += usize::from(!byte.is_ascii_whitespace() && !(word && in_word));
+        levels += usize::from(!(byte.is_ascii_whitespace() || word && in_word));
         in_word = word;
     }
     levels

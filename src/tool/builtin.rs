@@ -2,14 +2,17 @@
 
 use super::call::Job;
 use super::{Runner, Tool, kernels};
+use crate::domain::event::OutputStream;
 use crate::domain::execution::Exit;
+use crate::domain::io::OutputSink;
 use crate::domain::limits::LimitsRequest;
 use crate::domain::manifest::{Manifest, OutputFormat};
+use crate::domain::output::{ExceptionFrame, ExceptionInfo};
 use crate::domain::time::Timestamp;
 use crate::engine::Egress;
 use crate::error::{Error, Result};
 use crate::execution::{Ended, Lane, Live};
-use crate::interpreter::{self, Children, Interpreters};
+use crate::interpreter::{self, Children, Interpreters, typescript};
 use crate::tool::Schema;
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -26,6 +29,16 @@ Other tools: `from casemate import tools`, then help(tools) and tools.NAME(...).
 There are no sockets, subprocesses, threads or ssl; asyncio works.
 IMPORTANT: numpy's default integer has 32 bits here and overflows silently: np.arange(100000).sum() is 704982704. Pass \
 dtype=np.int64 (or use Python's int, or pandas, whose integers have 64 bits) where sums or products can exceed 2**31.";
+
+const JAVASCRIPT: &str = "\
+Runs JavaScript (ES2023, QuickJS) or TypeScript in a fresh, isolated interpreter and returns what it prints, the value \
+of its last expression, and files it writes. No state is kept between calls unless a session is used.
+Top-level await works. There are console, timers, URL, TextEncoder, structuredClone, crypto.randomUUID, fs (with \
+fs.promises) on the scratch directory, path, and process.argv, env and exit. Files given with the call can be imported \
+by relative path; nothing can be installed at run time.
+Other tools: `await tools.NAME({...})`. HTTP: fetch. display(value, {html, png, json}) shows things.
+There are no sockets, child processes or workers. TypeScript is run by erasing its types: enums, namespaces with values \
+and decorators are refused.";
 
 /// The built-in tools that are installed.
 pub(super) fn tools(interpreters: &Interpreters, max_running: u32) -> Result<Vec<Tool>> {
@@ -53,16 +66,25 @@ pub(super) fn tools(interpreters: &Interpreters, max_running: u32) -> Result<Vec
 
 fn manifest(name: &str, version: &str) -> Manifest {
     const MIB: u64 = 1 << 20;
+    let mut properties = json!({"code": {"type": "string", "description": "The code to run."}});
     let description = match name {
         "python" => PYTHON,
-        _ => "",
+        _ => {
+            properties["language"] = json!({
+                "type": "string",
+                "enum": ["javascript", "typescript"],
+                "default": "javascript",
+                "description": "What the code is written in.",
+            });
+            JAVASCRIPT
+        }
     };
     Manifest {
         description: description.into(),
         version: version.into(),
         input_schema: Some(json!({
             "type": "object",
-            "properties": {"code": {"type": "string", "description": "The code to run."}},
+            "properties": properties,
             "required": ["code"],
             "additionalProperties": false,
         })),
@@ -72,12 +94,42 @@ fn manifest(name: &str, version: &str) -> Manifest {
     }
 }
 
-/// The code in valid parameters.
-pub(super) fn code(parameters: &Value) -> Result<Bytes> {
-    match parameters.get("code") {
-        Some(Value::String(code)) => Ok(Bytes::copy_from_slice(code.as_bytes())),
-        _ => Err(Error::invalid("call.parameters.code", "is required: the code to run, as a string")),
+/// Code as the interpreter takes it, or the exception that reading it ended with.
+pub(super) type Code = std::result::Result<Bytes, Box<ExceptionInfo>>;
+
+/// The code in valid parameters. `name` is what tracebacks call it.
+pub(super) fn code(parameters: &Value, name: &str) -> Result<Code> {
+    let Some(Value::String(code)) = parameters.get("code") else {
+        return Err(Error::invalid("call.parameters.code", "is required: the code to run, as a string"));
+    };
+    if parameters.get("language").is_none_or(|language| language != "typescript") {
+        return Ok(Ok(Bytes::copy_from_slice(code.as_bytes())));
     }
+    let stripped = typescript::strip(name, code);
+    Ok(stripped.map(Bytes::from).map_err(|problem| {
+        let source = code.lines().nth(problem.line.saturating_sub(1) as usize).unwrap_or_default();
+        let source: String = source.chars().take(1000).collect();
+        let place = format!("{name}:{}:{}", problem.line, problem.column);
+        Box::new(ExceptionInfo {
+            type_name: "SyntaxError".into(),
+            traceback: format!("SyntaxError: {}\n    at {place}\n", problem.message),
+            message: problem.message,
+            frames: vec![ExceptionFrame {
+                file: name.into(),
+                line: problem.line,
+                column: problem.column,
+                function: String::new(),
+                source,
+            }],
+        })
+    }))
+}
+
+/// The end of a run whose code could not be read.
+pub(super) fn unreadable(exception: ExceptionInfo, live: &Live) -> Ended {
+    live.write(OutputStream::Stderr, Bytes::from(exception.traceback.clone()));
+    let message = format!("{}: {}", exception.type_name, exception.message);
+    Ended { exception: Some(exception), ..Ended::new(Exit::Exited { code: 1 }, message) }
 }
 
 /// What a run of an interpreter comes to.
@@ -101,10 +153,14 @@ pub(super) async fn run(
     let Runner::Interpreter(interpreter) = &tool.runner else {
         return Ended::new(Exit::Internal, "a module was to run code");
     };
+    let code = match job.code {
+        Ok(code) => code,
+        Err(exception) => return unreadable(*exception, &live),
+    };
     let run = interpreter::Run {
         tenant: live.origin().principal.clone(),
         limits: live.origin().limits,
-        code: job.code,
+        code,
         inputs: job.inputs,
         input: live.clone(),
         output: live.clone(),

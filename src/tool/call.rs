@@ -100,7 +100,7 @@ impl Default for Parameters {
 /// What an interpreter is to do.
 pub(super) struct Job {
     /// The code.
-    pub code: Bytes,
+    pub code: builtin::Code,
     /// What is given to it.
     pub inputs: Inputs,
     /// The snapshot to start from; the built-in image if nothing is said.
@@ -248,7 +248,7 @@ impl ToolService {
             Runner::Module(_) => None,
             // Its parameters are code, and standard input is all the program's.
             Runner::Interpreter(_) => Some(Job {
-                code: builtin::code(&value)?,
+                code: builtin::code(&value, "<code>")?,
                 inputs: std::mem::take(&mut call.inputs),
                 from: snapshot,
                 depth: call.parent.map_or(0, |(_, depth)| depth),

@@ -172,8 +172,10 @@ impl Kernel for InterpreterKernel {
         Box::pin(async move {
             let lost =
                 |error: Error| Turned::Dead(Ended::new(Exit::Internal, error.to_string()), InterruptionReason::Trapped);
-            let code = match builtin::code(&turn.parameters) {
-                Ok(code) => code,
+            let name = format!("<turn {}>", turn.number);
+            let code = match builtin::code(&turn.parameters, &name) {
+                Ok(Ok(code)) => code,
+                Ok(Err(exception)) => return Turned::Alive(builtin::unreadable(*exception, &turn.live)),
                 Err(error) => return Turned::Alive(Ended::new(Exit::NotStarted, error.to_string())),
             };
             let Some(kept) = self.kept.take() else {
@@ -181,7 +183,7 @@ impl Kernel for InterpreterKernel {
             };
             let live = turn.live;
             let given = KeptTurn {
-                name: format!("<turn {}>", turn.number),
+                name,
                 code,
                 environment: self.spec.environment.clone(),
                 inputs: turn.inputs,

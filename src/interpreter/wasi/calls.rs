@@ -17,6 +17,8 @@ pub(super) const MODULE: &str = "wasi_snapshot_preview1";
 pub(super) const APPEND: u16 = 1;
 pub(super) const RIGHT_READ: u64 = 1 << 1;
 pub(super) const RIGHT_WRITE: u64 = 1 << 6;
+const RIGHT_SEEK: u64 = 1 << 2;
+const RIGHT_TELL: u64 = 1 << 5;
 pub(super) const FOLLOW: u32 = 1;
 const SET_ACCESSED: u32 = 1;
 const SET_ACCESSED_NOW: u32 = 2;
@@ -238,9 +240,10 @@ fn fdstat(m: G, w: &mut Wasi, fd: u32, at: u32) -> Result<()> {
     let all = (1_u64 << 30) - 1;
     let (kind, flags, rights) = match w.descriptor(fd)? {
         Descriptor::Input => (CHARACTER, 0, all & !RIGHT_WRITE),
-        // Without seek and tell: that is how a guest's C library knows a terminal from a file.
-        Descriptor::Output | Descriptor::Error => (CHARACTER, APPEND, RIGHT_WRITE),
-        Descriptor::Channel { .. } => (CHARACTER, 0, RIGHT_READ | RIGHT_WRITE),
+        // A character device without the rights to seek and tell is a terminal to a guest's C library, and
+        // programs then colour what they say.
+        Descriptor::Output | Descriptor::Error => (CHARACTER, APPEND, RIGHT_WRITE | RIGHT_SEEK | RIGHT_TELL),
+        Descriptor::Channel { .. } => (CHARACTER, 0, RIGHT_READ | RIGHT_WRITE | RIGHT_SEEK | RIGHT_TELL),
         Descriptor::Directory { .. } => (IS_DIRECTORY, 0, all),
         Descriptor::File(file) => {
             let read = if file.read { all } else { all & !RIGHT_READ };

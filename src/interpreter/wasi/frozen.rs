@@ -75,7 +75,7 @@ fn check_node(base: &Base, next: Ino, ino: Ino, node: &Node) -> Checked {
 
 /// Every name leads to a node, every node has as many names as it says, and directories form a tree.
 fn check_names(tree: &Tree, held: impl Fn(Ino) -> bool) -> Checked {
-    let fixed = tree.base.len();
+    let fixed = tree.base.first_free();
     let mut names_of: HashMap<Ino, u32> = HashMap::new();
     // From the top down, so that a ring of directories is one that is never reached.
     let mut below: Vec<Ino> = tree.own.keys().copied().filter(|ino| *ino < fixed).collect();

@@ -237,8 +237,8 @@ impl Base {
         self.nodes.get(ino as usize)
     }
 
-    /// How many nodes there are; those of an isolate are numbered from here.
-    pub fn len(&self) -> Ino {
+    /// The number that no node of the base has, nor any above it: those of an isolate begin here.
+    pub fn first_free(&self) -> Ino {
         self.nodes.len() as Ino
     }
 

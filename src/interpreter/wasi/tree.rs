@@ -43,7 +43,7 @@ pub enum Want {
 impl Tree {
     /// A tree as its base has it, to which `limit` bytes may be added.
     pub fn new(base: Arc<Base>, limit: u64) -> Tree {
-        let next = base.len();
+        let next = base.first_free();
         Tree { base, own: HashMap::new(), next, used: 0, peak: 0, limit, clock: 1, mark: 1, marked: HashMap::new() }
     }
 
@@ -193,7 +193,7 @@ impl Tree {
         if node.links == 0 {
             return Err(Errno::NOENT);
         }
-        if ino < self.base.len() || node.links == u32::MAX {
+        if ino < self.base.first_free() || node.links == u32::MAX {
             return Err(Errno::PERM);
         }
         self.spend(0, ENTRY)?;
@@ -229,7 +229,7 @@ impl Tree {
             (Kind::Directory(..), Want::File) => Err(Errno::ISDIR),
             (Kind::Directory(..), Want::Directory) | (_, Want::File) => {
                 // What is in the base stays there.
-                if ino < self.base.len() { Err(Errno::ROFS) } else { Ok(()) }
+                if ino < self.base.first_free() { Err(Errno::ROFS) } else { Ok(()) }
             }
             (_, Want::Directory) => Err(Errno::NOTDIR),
         }
@@ -251,7 +251,7 @@ impl Tree {
         let ino = *self.node(from.0)?.names()?.get(from.1).ok_or(Errno::NOENT)?;
         self.check_directory(from.0)?;
         self.check_directory(to.0)?;
-        if ino < self.base.len() {
+        if ino < self.base.first_free() {
             return Err(Errno::ROFS);
         }
         let is_directory = self.node(ino)?.is_directory();

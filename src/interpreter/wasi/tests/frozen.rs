@@ -1,15 +1,17 @@
 //! States that come from somewhere else.
 
+use super::super::descriptors::{Descriptor, OpenFile};
+use super::super::node::{Ino, Kind, Node};
+use super::super::tree::Want;
 use super::super::{State, Wasi};
 use super::{base, config, world};
 use bytes::Bytes;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A world with something of everything.
 fn lived_in() -> Wasi {
-    use super::super::descriptors::{Descriptor, OpenFile};
-    use super::super::node::Kind;
-    use super::super::tree::Want;
     let mut wasi = world(1 << 20);
     wasi.put("a/b/file", &Bytes::from_static(b"content"), 0o600).unwrap();
     wasi.put("a/open", &Bytes::from_static(b"unlinked"), 0o644).unwrap();
@@ -64,7 +66,7 @@ fn copies_share_contents_until_one_is_written() {
     let mut copy = Wasi::thaw(wasi.freeze(), config(base(), 1 << 20)).unwrap();
     let file = wasi.at("/work/second").unwrap();
     let address = |wasi: &Wasi| match &wasi.tree.node(file).unwrap().kind {
-        super::super::node::Kind::File(content) => content.bytes().as_ptr(),
+        Kind::File(content) => content.bytes().as_ptr(),
         _ => panic!("it is a file"),
     };
     assert_eq!(address(&wasi), address(&copy));
@@ -83,6 +85,76 @@ fn a_steady_clock_never_goes_back() {
     assert!(thawed.time(1).unwrap() >= 5_000_000_000);
     let far = State { lived: u64::MAX, ..state };
     assert!(Wasi::thaw(far, config(base(), 0)).is_err());
+}
+
+/// Changes the names of a directory without any care.
+fn scribble(wasi: &mut Wasi, path: &str, change: impl FnOnce(&mut BTreeMap<String, Ino>) -> Option<Ino>) {
+    let ino = wasi.at(path).unwrap();
+    let Kind::Directory(names, _) = &mut wasi.tree.own.get_mut(&ino).unwrap().kind else { panic!("no directory") };
+    change(Arc::make_mut(names));
+}
+
+#[test]
+fn impossible_states_are_refused() {
+    let refused = |what: &str, damage: &dyn Fn(&mut Wasi)| {
+        let mut wasi = lived_in();
+        damage(&mut wasi);
+        assert!(Wasi::thaw(wasi.freeze(), config(base(), 1 << 20)).is_err(), "{what}");
+    };
+    let node = |wasi: &mut Wasi, path: &str, change: &dyn Fn(&mut Node)| {
+        let ino = wasi.at(path).unwrap();
+        change(wasi.tree.own.get_mut(&ino).unwrap());
+    };
+    refused("a directory below itself", &|wasi| {
+        let a = wasi.at("/work/a").unwrap();
+        scribble(wasi, "/work/a/b", |names| names.insert("a".into(), a));
+    });
+    refused("a ring of directories beside the tree", &|wasi| {
+        let (a, b) = (wasi.at("/work/a").unwrap(), wasi.at("/work/a/b").unwrap());
+        scribble(wasi, "/work/a/b", |names| names.insert("a".into(), a));
+        node(wasi, "/work/a", &|node| node.kind = Kind::Directory(Arc::new([("b".into(), b)].into()), b));
+        scribble(wasi, "/work", |names| names.remove("a"));
+    });
+    refused("a directory with two names", &|wasi| {
+        let b = wasi.at("/work/a/b").unwrap();
+        scribble(wasi, "/work/a", |names| names.insert("c".into(), b));
+    });
+    for name in ["", ".", "..", "x/y", "x\0"] {
+        refused(name, &|wasi| {
+            let file = wasi.at("/work/second").unwrap();
+            scribble(wasi, "/work", |names| {
+                names.remove("second");
+                names.insert(name.into(), file)
+            });
+        });
+    }
+    refused("a name of the library", &|wasi| {
+        let library = wasi.at("/usr").unwrap();
+        scribble(wasi, "/work", |names| names.insert("usr".into(), library));
+    });
+    refused("a name of nothing", &|wasi| scribble(wasi, "/work", |names| names.insert("x".into(), 5000)));
+    refused("a file nobody can reach", &|wasi| scribble(wasi, "/work", |names| names.remove("second")));
+    refused("too many names", &|wasi| node(wasi, "/work/second", &|node| node.links = 9));
+    refused("a file of the library", &|wasi| {
+        let mut own = wasi.tree.node(wasi.at("/work/second").unwrap()).unwrap().clone();
+        own.links = 1;
+        let library = wasi.at("/usr/lib/library.zip").unwrap();
+        wasi.tree.own.insert(library, own);
+    });
+    refused("a channel of its own", &|wasi| node(wasi, "/work/second", &|node| node.kind = Kind::Channel));
+    refused("a file that cannot be changed", &|wasi| node(wasi, "/work/second", &|node| node.writable = false));
+    refused("a clock at its end", &|wasi| wasi.tree.clock = u64::MAX);
+    refused("a number that was not given", &|wasi| wasi.tree.next = wasi.tree.base.first_free() + 1);
+    refused("a directory open as a file", &|wasi| {
+        let ino = wasi.at("/work/a").unwrap();
+        let opened = OpenFile { ino, position: 0, flags: 0, read: true, write: true };
+        wasi.table.add(Descriptor::File(opened)).unwrap();
+    });
+    refused("the library open for writing", &|wasi| {
+        let ino = wasi.at("/usr/lib/library.zip").unwrap();
+        let opened = OpenFile { ino, position: 0, flags: 0, read: true, write: true };
+        wasi.table.add(Descriptor::File(opened)).unwrap();
+    });
 }
 
 #[test]

@@ -244,6 +244,11 @@ async fn what_a_c_library_asks_at_its_start() {
     assert_eq!(guest.call("fd_prestat_get", &[4, 0]).await, Err(BADF));
     guest.call("fd_fdstat_get", &[3, 0]).await.unwrap();
     assert_eq!(guest.get(0, 1), [3]);
+    // No terminal: a character device has neither the right to seek nor to tell.
+    for fd in 0..3 {
+        guest.call("fd_fdstat_get", &[fd, 0]).await.unwrap();
+        assert_eq!((guest.get(0, 1)[0], guest.u64(8) & (1 << 2 | 1 << 5)), (2, 1 << 2 | 1 << 5));
+    }
     for clock in 0..4 {
         guest.call("clock_time_get", &[clock, 0, 0]).await.unwrap();
     }
