@@ -5,6 +5,7 @@
 //! message is bounded, and none can do more than spoil the run's own result.
 
 use super::children::Children;
+use super::typescript;
 use crate::domain::event::{LogLevel, Progress};
 use crate::domain::io::{Meter, OutputSink};
 use crate::domain::output::{
@@ -125,6 +126,10 @@ enum Message {
         request: serde_json::Map<String, Value>,
     },
     Url(super::javascript::url::Request),
+    /// TypeScript in the body.
+    TypeScript {
+        name: String,
+    },
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -152,6 +157,24 @@ fn answer(header: Value, body: &[u8]) -> Bytes {
 
 fn refusal(problem: impl std::fmt::Display) -> Bytes {
     answer(json!({ "error": problem.to_string() }), &[])
+}
+
+/// JavaScript of a TypeScript source, or what is wrong with it and where.
+async fn strip(name: String, source: Bytes) -> Bytes {
+    // It computes, and longer sources wait for each other.
+    let work = tokio::task::spawn_blocking(move || match std::str::from_utf8(&source) {
+        Ok(source) => typescript::strip(&name, source),
+        Err(problem) => {
+            Err(typescript::Problem { message: format!("it is not UTF-8: {problem}"), ..Default::default() })
+        }
+    });
+    match work.await {
+        Ok(Ok(code)) => answer(json!({}), code.as_bytes()),
+        Ok(Err(problem)) => {
+            answer(json!({ "error": problem.message, "line": problem.line, "column": problem.column }), &[])
+        }
+        Err(problem) => refusal(problem),
+    }
 }
 
 /// Cuts a text to at most `max` bytes, between characters.
@@ -223,6 +246,7 @@ impl Talk {
                 return answer(json!({ "tools": tools }), &[]);
             }
             Message::Tool { name } => return self.call(&name, body).await,
+            Message::TypeScript { name } => return strip(name, body).await,
             Message::Url(request) => {
                 return match super::javascript::url::answer(&request) {
                     Ok(parts) => answer(parts, &[]),

@@ -13,12 +13,13 @@ use swc_ts_fast_strip::{Mode, Options, operate};
 /// Bytes of one source at most.
 pub const MAX_SOURCE: usize = 512 << 10;
 
-/// Stack that the parser may need for each byte: one byte can open one more level of nesting.
-///
-/// The figure is the deepest use that `nesting_never_overflows` could provoke, doubled.
-const STACK_PER_BYTE: usize = if cfg!(debug_assertions) { 24 << 10 } else { 4 << 10 };
+/// Words and signs of one source at most. Each may open a level of nesting, and so use some stack.
+const MAX_LEVELS: usize = 100_000;
 
-/// Stack that it needs anyway.
+/// Stack for each level: three times what `nesting_never_overflows` could make the parser use.
+const STACK_PER_LEVEL: usize = 8 << 10;
+
+/// Stack that the parser needs anyway.
 const STACK: usize = 2 << 20;
 
 /// Why a source is no TypeScript that can run here.
@@ -47,8 +48,16 @@ pub fn strip(name: &str, source: &str) -> Result<String, Problem> {
         );
         return Err(Problem { message, ..Problem::default() });
     }
+    let nesting = nesting(source);
+    if nesting > MAX_LEVELS {
+        let message = format!(
+            "TypeScript of {nesting} words and signs; at most {MAX_LEVELS} can be taken at once: split it, or send it as \
+             JavaScript"
+        );
+        return Err(Problem { message, ..Problem::default() });
+    }
     let _one_at_a_time = (source.len() > SMALL).then(|| LARGE.lock());
-    let stack = STACK + nesting(source) * STACK_PER_BYTE;
+    let stack = STACK + nesting * STACK_PER_LEVEL;
     std::thread::scope(|scope| {
         // The parser recurses as deep as the source nests, and running out of stack would end the process. The
         // stack is only reserved; what is not used costs nothing.
@@ -229,8 +238,14 @@ mod tests {
         ] {
             let bytes = if cfg!(debug_assertions) { 8 << 10 } else { MAX_SOURCE };
             // Any answer will do: what counts is that there is one.
-            let _ = strip("main.ts", &piece.repeat(bytes / piece.len()));
-            let _ = strip("main.ts", &format!("let x = {}", piece.repeat(bytes / piece.len())));
+            for n in [bytes / 8, bytes / 4, bytes / 2, bytes] {
+                let t = std::time::Instant::now();
+                let _ = strip("main.ts", &piece.repeat(n / piece.len()));
+                let _ = strip("main.ts", &format!("let x = {}", piece.repeat(n / piece.len())));
+                if t.elapsed().as_millis() > 20 {
+                    eprintln!("{piece:?} {n} {:?}", t.elapsed());
+                }
+            }
         }
     }
 }

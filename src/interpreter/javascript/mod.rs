@@ -29,7 +29,7 @@ pub const INNER_FUNCTIONS: &[&str] = &[
 ];
 
 /// The guest's scripts, in the order in which they are evaluated.
-const SCRIPTS: [(&str, &str); 15] = [
+const SCRIPTS: [(&str, &str); 16] = [
     ("start", include_str!("guest/start.js")),
     ("text", include_str!("guest/text.js")),
     ("host", include_str!("guest/host.js")),
@@ -44,6 +44,7 @@ const SCRIPTS: [(&str, &str); 15] = [
     ("web", include_str!("guest/web.js")),
     ("outputs", include_str!("guest/outputs.js")),
     ("modules", include_str!("guest/modules.js")),
+    ("typescript", include_str!("guest/typescript.js")),
     ("driver", include_str!("guest/driver.js")),
 ];
 
@@ -74,6 +75,8 @@ enum Ask {
     Module = 7,
     /// Forget what preparing has left behind.
     Freeze = 9,
+    /// Name and code of a TypeScript file that the code may import; nothing after the last.
+    Source = 11,
 }
 
 #[cfg(test)]
