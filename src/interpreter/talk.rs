@@ -342,7 +342,8 @@ fn rich(kind: RichKind, forms: Vec<Form>, metadata: Option<Value>, body: &Bytes)
             representations.push(Representation { mime_type, content: None, size_bytes });
             continue;
         }
-        let end = at.checked_add(size).filter(|end| *end <= body.len()).ok_or("its forms are longer than its content")?;
+        let end =
+            at.checked_add(size).filter(|end| *end <= body.len()).ok_or("its forms are longer than its content")?;
         let content = body.slice(at..end);
         at = end;
         // What does not fit a message is told by its size.
