@@ -13,7 +13,9 @@ mod guests;
 #[allow(dead_code)]
 #[path = "../server/harness.rs"]
 mod harness;
+mod javascript;
 mod kill;
+#[allow(dead_code)] // each module uses its part
 mod kit;
 mod programs;
 mod sabotage;
