@@ -161,19 +161,15 @@ fn refusal(problem: impl std::fmt::Display) -> Bytes {
 
 /// JavaScript of a TypeScript source, or what is wrong with it and where.
 async fn strip(name: String, source: Bytes) -> Bytes {
-    // It computes, and longer sources wait for each other.
-    let work = tokio::task::spawn_blocking(move || match std::str::from_utf8(&source) {
-        Ok(source) => typescript::strip(&name, source),
+    let source = match std::str::from_utf8(&source) {
+        Ok(source) => source,
+        Err(problem) => return refusal(format_args!("it is not UTF-8: {problem}")),
+    };
+    match typescript::strip_apart(&name, source).await {
+        Ok(code) => answer(json!({}), code.as_bytes()),
         Err(problem) => {
-            Err(typescript::Problem { message: format!("it is not UTF-8: {problem}"), ..Default::default() })
-        }
-    });
-    match work.await {
-        Ok(Ok(code)) => answer(json!({}), code.as_bytes()),
-        Ok(Err(problem)) => {
             answer(json!({ "error": problem.message, "line": problem.line, "column": problem.column }), &[])
         }
-        Err(problem) => refusal(problem),
     }
 }
 

@@ -29,11 +29,13 @@ pub const INNER_FUNCTIONS: &[&str] = &[
 ];
 
 /// The guest's scripts, in the order in which they are evaluated.
-const SCRIPTS: [(&str, &str); 16] = [
+const SCRIPTS: [(&str, &str); 18] = [
     ("start", include_str!("guest/start.js")),
     ("text", include_str!("guest/text.js")),
     ("host", include_str!("guest/host.js")),
+    ("quote", include_str!("guest/quote.js")),
     ("inspect", include_str!("guest/inspect.js")),
+    ("format", include_str!("guest/format.js")),
     ("errors", include_str!("guest/errors.js")),
     ("buffer", include_str!("guest/buffer.js")),
     ("files", include_str!("guest/files.js")),

@@ -348,7 +348,8 @@ async fn typescript_files_are_imported() {
             file("throws.ts", "type A = string;\nexport const f = (a: A): never => { throw new TypeError(a); };\n"),
         ]
     };
-    let code = "import { go } from './use.ts';\nimport { made } from './lib/shape.js';\n[go('a'), go('b'), made]";
+    let code =
+        "import { go } from './use.ts';\nimport * as shape from './lib/shape.js';\n[go('a'), go('b'), shape.made]";
     let (ended, heard) = run_with(&interpreter, code, files(), limits()).await;
     assert_eq!((ended.exit, heard.value().as_str()), (Exit::Exited { code: 0 }, "[ 2, 3, 2 ]"), "{}", heard.err());
     let (ended, _) = run_with(&interpreter, "import { x } from './bad.ts'; x", files(), limits()).await;
@@ -356,7 +357,7 @@ async fn typescript_files_are_imported() {
     let (ended, _) = run_with(&interpreter, "import { f } from './throws';\nf('x')", files(), limits()).await;
     let exception = ended.exception.unwrap();
     let places: Vec<_> = exception.frames.iter().map(|frame| (frame.file.as_str(), frame.line, frame.column)).collect();
-    assert_eq!(places, [("<code>", 2, 2), ("/work/throws.ts", 2, 43)], "{exception:?}");
+    assert_eq!(places, [("<code>", 2, 1), ("/work/throws.ts", 2, 57)], "{exception:?}");
 }
 
 #[tokio::test]

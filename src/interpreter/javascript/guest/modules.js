@@ -316,7 +316,8 @@ casemate$part(($) => {
   };
   /**
    * The code with its static imports as `await import()`, so that it runs as a script whose variables later turns
-   * see. Each stays on its lines.
+   * see. Each stays on its lines. What is imported is a copy: a module that changes its exports later is seen to
+   * change through `import * as` only.
    */
   $.withoutImports = (code) => $.replace(code, IMPORT, (all, before, one, every, named, from, attributes) => {
     let call = `await import(${from}${attributes ? `, {with: ${attributes}}` : ""})`;
