@@ -23,9 +23,8 @@ async fn programs_print_what_they_should() {
         let code = std::fs::read_to_string(&file).unwrap();
         let parameters = serde_json::json!({ "code": code, "language": language }).to_string();
         let mut request = call("javascript", &parameters);
-        if file.with_extension("in").exists() {
-            request.stdin = std::fs::read(file.with_extension("in")).unwrap().into();
-        }
+        // One of them reads it.
+        request.stdin = "1\n2\n39\n".into();
         let run = server.call(request).await.unwrap();
         let failed = file.file_stem().is_some_and(|name| name == "exit");
         assert_eq!(run.execution().state() == v1::ExecutionState::Succeeded, !failed, "{file:?}: {}", run.0.stderr);
