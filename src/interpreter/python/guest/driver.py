@@ -288,6 +288,9 @@ def _install():
             ask({"m": "exception", "type": name, "message": "<the message cannot be shown>"}, text.encode())
 
     def explain(problem, stderr):
+        if isinstance_(problem, SyntaxError) and problem.text is None and problem.filename in linecache.cache:
+            # Found after parsing: the compiler had a tree, not the text.
+            problem.text = linecache.getline(problem.filename, problem.lineno or 0) or None
         summary = without_us(traceback.TracebackException.from_exception(problem, capture_locals=False, compact=True))
         text = "".join(summary.format())
         if len_(text) > MAX_TRACEBACK:
