@@ -8,7 +8,7 @@ use crate::domain::event::OutputStream;
 use crate::domain::execution::{Exit, OutputViolation, Subject};
 use crate::domain::id::{ExecutionId, RequestId, SessionId};
 use crate::domain::input::Inputs;
-use crate::domain::limits::{LimitsPolicy, LimitsRequest};
+use crate::domain::limits::{Limits, LimitsPolicy, LimitsRequest};
 use crate::domain::manifest::OutputFormat;
 use crate::engine::{self, DenyAll, Egress};
 use crate::error::{Error, Result, Violation};
@@ -224,7 +224,11 @@ impl ToolService {
             }
             Runner::Interpreter(interpreter) => {
                 interpreter.load().await?;
-                tool.lane.clone()
+                match call.parent {
+                    None => tool.lane.clone(),
+                    // The runs that hold the tool's slots may all wait for children such as this one.
+                    Some(_) => Lane::new("a call by a run", 1),
+                }
             }
         };
         let request = call.request_id.map(|request_id| (request_id, fingerprint(&call, &text)));

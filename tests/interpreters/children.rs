@@ -45,7 +45,7 @@ async fn tools_are_functions() {
     let text = r#"
 from casemate import tools, ToolError
 import inspect, json
-print(tools.echo("hi", times=2), tools.echo(text="é\n"), tools.say(), tools.two_words(a=[1, None]))
+print(tools.echo("hi", times=2) == {"text": "hi", "times": 2}, tools.echo(text="é\n"), tools.say(), tools.two_words(a=[1, None]))
 print(inspect.signature(tools.echo), "What to say." in tools.echo.__doc__, {"echo", "python", "two_words"} <= set(dir(tools)))
 for go in (lambda: tools.fail(), lambda: tools.trap(), lambda: tools.echo(), lambda: tools.echo(text=5), lambda: tools.nope(),
            lambda: tools.echo(1, 2, 3), lambda: tools.echo("a", text="b"), lambda: tools.brief()):
@@ -60,7 +60,7 @@ for go in (lambda: tools.fail(), lambda: tools.trap(), lambda: tools.echo(), lam
     let run = python.run(text).await;
     let printed = run.fine();
     let lines: Vec<&str> = printed.lines().collect();
-    assert_eq!(lines[0], "{'text': 'hi', 'times': 2} {'text': 'é\\n'} no json {'a': [1, None]}");
+    assert_eq!(lines[0], "True {'text': 'é\\n'} no json {'a': [1, None]}");
     assert_eq!(lines[1], "(text: 'str', times: 'int' = None) True True");
     let wanted = [
         ("ToolError TOOL_FAILED", "code 7"),

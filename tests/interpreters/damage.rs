@@ -96,7 +96,7 @@ async fn a_bit_in_a_snapshot_is_refused() {
         }
         let request = v1::GetSnapshotRequest { snapshot_id: id.clone() };
         let seen = python.snapshots().get_snapshot(request).await.unwrap().into_inner().snapshot.unwrap();
-        assert_eq!(seen.state(), v1::SnapshotState::Unusable, "{place}: {seen:?}");
+        assert_eq!(seen.state(), v1::SnapshotState::Damaged, "{place}: {seen:?}");
     }
     assert_eq!(python.turn(&session, "print(x + 1)").await.fine(), "42\n");
 }
@@ -129,7 +129,7 @@ async fn a_bit_in_the_interpreter_is_told_by_name() {
         ("builtin.image", 100_000_000, "builtin.image is damaged"),
         ("code-", 30, ".cwasm"),
         ("code-", 100_000_000, ".cwasm"),
-        ("installed.json", 20, "installed"),
+        ("installed.json", 100, "installed by another build"),
     ];
     for (name, at, words) in cases {
         let Some((interpreters, damaged)) = copied(name) else { return };

@@ -149,7 +149,7 @@ async fn output_is_bytes_and_need_not_be_text() {
     let run = python.run("print('\\ud800')").await;
     assert_eq!(run.raised().0, "UnicodeEncodeError");
     let run = python.run("import sys\nprint('\\ud800', file=sys.stderr)\nraise ValueError('\\ud800')").await;
-    assert_eq!(run.raised(), ("ValueError", "\u{fffd}"), "{:?}", run.0);
+    assert_eq!(run.raised(), ("ValueError", "?"), "{:?}", run.0);
     assert_eq!(python.run("print('€ 漢 🦀', '\\0')").await.fine(), "€ 漢 🦀 \0\n");
 }
 

@@ -41,7 +41,9 @@ async fn a_kill_in_a_turn_loses_that_turn_and_says_so() {
     let seen = python.look(&session).await;
     let interruption = seen.interruption.unwrap();
     assert_eq!(interruption.reason(), SessionInterruptionReason::ServerLost);
-    assert_eq!((interruption.resumed_turn, interruption.execution_id), (turn, id.clone()));
+    assert_eq!(interruption.resumed_turn, turn);
+    // A kill within moments of the turn's beginning can leave its id unknown; then it is empty, never another.
+    assert!(interruption.execution_id.is_empty() || interruption.execution_id == id, "{interruption:?}");
     // The same call is not run again: it reads as lost.
     let again = python.call(call).await.unwrap();
     assert_eq!((again.execution().id.as_str(), again.execution().state()), (id.as_str(), ExecutionState::Lost));

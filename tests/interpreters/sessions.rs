@@ -236,7 +236,7 @@ async fn snapshots_start_sessions_and_isolates() {
 
 #[tokio::test]
 async fn quiet_sessions_leave_memory_and_come_back() {
-    let lines = "[sessions]\nsuspend_idle = \"100ms\"";
+    let lines = "[sessions]\nsuspend_idle = \"1s\"";
     let Some(python) = kit::start_with(|setup| setup.config(lines)).await else { return };
     let session = python.session().await;
     python.turn(&session, "n = 0\nlog = open('log', 'w+')\nimport pandas as pd\ndf = pd.DataFrame({'a': [1]})").await.fine();

@@ -12,6 +12,8 @@ def _install():
 
     host_call = _host.call
     dumps, loads = json.dumps, json.loads
+    # Text may hold halves of characters, which JSON can spell and its readers refuse.
+    spell = json.JSONEncoder(ensure_ascii=False).encode
     compile_, exec_, eval_, isinstance_, len_, type_, str_, repr_ = (
         compile, exec, eval, isinstance, len, type, str, repr)
     FileIO, BufferedReader, BufferedWriter, TextIOWrapper = (
@@ -28,7 +30,7 @@ def _install():
     MAX_TEXT = 256 << 10
 
     def ask(header, payload=b""):
-        request = dumps(header).encode() + b"\n" + payload
+        request = spell(header).encode("utf-8", "replace") + b"\n" + payload
         if len_(request) > MAX_REQUEST:
             raise ValueError(f"one message to the host has at most {MAX_REQUEST} bytes, this one has {len_(request)}")
         answer = host_call(request)
