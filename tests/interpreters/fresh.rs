@@ -26,17 +26,17 @@ m = "MARK-" + "7f3a9c51"
 raw = m.encode() * 64
 heap = [bytearray(raw * 16) for _ in range(64)] + [bytearray(raw * 4096)]
 texts = [m + str(i) for i in range(500)]
-builtins.marked = builtins.print.__self__.marked2 = json.marked = os.marked = sys.marked = m
-sys.modules["marked"] = sys
+builtins.left_7f3a = builtins.print.__self__.left_7f3a2 = json.left_7f3a = os.left_7f3a = sys.left_7f3a = m
+sys.modules["left_7f3a"] = sys
 sys.path.append(m); sys.argv.append(m); sys.meta_path.append(m)
-os.environ["MARKED"] = m
+os.environ["LEFT_7F3A"] = m
 sys.intern(m)
-json.JSONEncoder.marked = m
+json.JSONEncoder.left_7f3a = m
 json.dumps.__defaults__ = None
 linecache.cache[m] = (1, None, [m], m)
 decimal.getcontext().prec = 7
 warnings.filters = [m]
-for path in ("/work/marked", "/tmp/marked"):
+for path in ("/work/left_7f3a", "/tmp/left_7f3a"):
     with open(path, "w") as f: f.write(m)
 os.makedirs("/tmp/dir/deep", exist_ok=True)
 kept = open("/work/open", "w"); kept.write(m); kept.flush()
@@ -52,9 +52,9 @@ import builtins, os, sys, gc, json, decimal, linecache, warnings
 m = "MARK-" + "7f3a9c51"
 found = []
 for name, module in list(sys.modules.items()):
-    if "mark" in name.lower(): found.append(("module", name))
+    if "left_7f3a" in name: found.append(("module", name))
     for key in getattr(module, "__dict__", ()):
-        if "marked" in key: found.append((name, key))
+        if "left_7f3a" in key: found.append((name, key))
 for key, value in os.environ.items():
     if m in value: found.append(("environ", key))
 for where in (sys.path, sys.argv, sys.meta_path, warnings.filters, list(linecache.cache)):
@@ -72,7 +72,7 @@ raw = m.encode()
 for size in (64, 512, 1024, 4096, 16384, 65536, 1 << 20, 4 << 20):
     for _ in range(4 if size < 65536 else 1):
         if raw in np.empty(size, "u1").data.tobytes(): found.append(("memory", size))
-if hasattr(json.JSONEncoder, "marked") or json.dumps.__kwdefaults__ is None: found.append("json")
+if hasattr(json.JSONEncoder, "left_7f3a") or json.dumps.__kwdefaults__ is None: found.append("json")
 state = (decimal.getcontext().prec, sys.getrecursionlimit(), gc.isenabled(), os.getcwd())
 print(found, state)
 "#;
@@ -83,7 +83,7 @@ async fn ten_thousand_runs_find_nothing_of_each_other() {
     let Some(python) = kit::start().await else { return };
     // What is searched for is found where it is.
     let both = python.run(&format!("{WRITE}\n{SEARCH}")).await;
-    for trace in ["'builtins', 'marked'", "'environ'", "'/tmp', 'marked'", "'/work', 'open'", "'fd'"] {
+    for trace in ["'builtins', 'left_7f3a'", "'environ'", "'/tmp', 'left_7f3a'", "'/work', 'open'", "'fd'"] {
         assert!(both.fine().contains(trace), "{trace}: {}", both.out());
     }
     let python = Arc::new(python);
