@@ -79,6 +79,7 @@ print(found, state)
 const NOTHING: &str = "[] (28, 1000, True, '/work')\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: run it with --ignored"]
 async fn ten_thousand_runs_find_nothing_of_each_other() {
     let Some(python) = kit::start().await else { return };
     // What is searched for is found where it is.
@@ -169,6 +170,7 @@ async fn run_as(tenant: &str, python: &Arc<Interpreter>, text: &'static str) -> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: run it with --ignored"]
 async fn two_tenants_find_nothing_of_each_other_in_ten_thousand_runs() {
     let Some(directory) = kit::installed() else { return };
     let engine = Engine::new(EngineConfig { max_running: 8, ..EngineConfig::default() }).unwrap();
