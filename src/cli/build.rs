@@ -103,8 +103,8 @@ fn read_preload(path: &Path) -> Result<(String, String), Failure> {
 fn read_packages(path: &Path) -> Result<Packages, Failure> {
     let what = || format!("the packages in {} cannot be used", path.display());
     let mut left_out: Vec<LeftOut> = Vec::new();
-    let packages = Packages::read(path, &mut |file| left_out.push(file))
-        .map_err(|problem| Failure::local(what(), problem))?;
+    let packages =
+        Packages::read(path, &mut |file| left_out.push(file)).map_err(|problem| Failure::local(what(), problem))?;
     if left_out.is_empty() {
         return Ok(packages);
     }

@@ -72,8 +72,9 @@ fn serve(config: Config, ready: oneshot::Sender<SocketAddr>, stopped: oneshot::R
         let listeners = Listeners::bind(&config).await?;
         let address = listeners.addresses()?.grpc;
         // Nobody listens any more only if the command was given up: then it stops at once.
-        let ready = move || drop(ready.send(address));
-        app::run(config, listeners, ready, async { drop(stopped.await) }).await
+        let ready = move || ready.send(address).unwrap_or_default();
+        // An error means that whoever could stop it is gone, which is a stop as well.
+        app::run(config, listeners, ready, async { stopped.await.unwrap_or_default() }).await
     })
 }
 

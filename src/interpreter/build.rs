@@ -5,7 +5,7 @@
 
 use super::kept::KeptTurn;
 use super::origin::{Frozen, Origin};
-use super::packages::{Packages, check_path, is_native, LeftOut, MAX_BYTES, MAX_FILES};
+use super::packages::{LeftOut, MAX_BYTES, MAX_FILES, Packages, check_path, is_native};
 use super::runtime::Language;
 use super::service::{Ended, Interpreter};
 use crate::domain::event::{LogLevel, OutputStream, Progress};
@@ -157,8 +157,8 @@ fn script(preload: &str, name: &str, packages: &Packages) -> String {
         .collect();
     tops.dedup();
     // JSON strings and lists are Python strings and lists.
-    let [source, name, tops, script] = [preload.into(), name.into(), tops.into(), SCRIPT.into()]
-        .map(|value: serde_json::Value| value.to_string());
+    let [source, name, tops, script] =
+        [preload.into(), name.into(), tops.into(), SCRIPT.into()].map(|value: serde_json::Value| value.to_string());
     format!(
         "exec(compile({script}, '<casemate build>', 'exec'), \
          {{'__name__': '_casemate', 'source': {source}, 'name': {name}, 'packages': {tops}}})"

@@ -30,11 +30,11 @@ mod talk;
 pub mod typescript;
 pub mod wasi;
 
-pub use children::{Children, Refused, Returned};
 pub use build::{Build, Built};
+pub use children::{Children, Refused, Returned};
 pub use kept::{Kept, KeptTurn};
-pub use origin::{Frozen, Origin, base_of};
 pub use memory::{Image, SlotFacts, Tenant};
+pub use origin::{Frozen, Origin, base_of};
 pub use runtime::{Isolate, Language, Runtime, Turned, compile, fingerprint};
 pub use service::{Ended, Interpreter, Interpreters, InterpretersConfig, Run};
 pub use talk::{Said, Turn};

@@ -60,7 +60,8 @@ fn is_useless(path: &str) -> bool {
 
 /// Says what is wrong with the path of a file.
 pub fn check_path(path: &str) -> Result<(), String> {
-    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && part.len() <= 255 && !part.contains('\0');
+    let plain =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && part.len() <= 255 && !part.contains('\0');
     if path.len() > MAX_PATH || path.split('/').count() > MAX_DEPTH {
         return Err(format!("a path has at most {MAX_PATH} bytes and {MAX_DEPTH} parts"));
     }
@@ -187,7 +188,8 @@ mod tests {
         for path in ["a.py", "a/b/c.txt", "a/..b"] {
             assert_eq!(check_path(path), Ok(()), "{path}");
         }
-        for path in ["", "/a", "a/", "a//b", ".", "../a", "a/../b", "a/./b", "a\0b", &"x".repeat(256), &"a/".repeat(40)] {
+        for path in ["", "/a", "a/", "a//b", ".", "../a", "a/../b", "a/./b", "a\0b", &"x".repeat(256), &"a/".repeat(40)]
+        {
             assert!(check_path(path).is_err(), "{path}");
         }
     }

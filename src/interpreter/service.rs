@@ -247,7 +247,8 @@ impl Interpreter {
         let mut wasi = Wasi::new(loaded.library.world(loaded.origin.base(), run.limits.scratch_bytes));
         wasi.connect(Some(run.input), Some(run.output.clone()), None);
         files::put(&mut wasi, &run.inputs.files)?;
-        let isolate = Isolate::start(&loaded.runtime, loaded.origin.image(), &run.tenant, wasi, run.limits.memory_bytes);
+        let isolate =
+            Isolate::start(&loaded.runtime, loaded.origin.image(), &run.tenant, wasi, run.limits.memory_bytes);
         let mut isolate =
             isolate.await.map_err(|error| Error::Internal(format!("an isolate cannot be made: {error:#}")))?;
         let talk = Talk {

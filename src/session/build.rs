@@ -61,11 +61,7 @@ impl Sessions {
             labels: wanted.labels,
             principal: wanted.principal,
             request_id: wanted.request.map(|(id, _)| id),
-            source: SnapshotSource::Build {
-                base: None,
-                packages: built.packages,
-                preloaded_modules: built.modules,
-            },
+            source: SnapshotSource::Build { base: None, packages: built.packages, preloaded_modules: built.modules },
             tool: wanted.tool.into(),
             turn: 0,
             runtime: kernels.fingerprint(),

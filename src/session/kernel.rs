@@ -56,6 +56,9 @@ pub struct Build {
     pub packages: Vec<(String, Bytes)>,
 }
 
+/// Writes the files of a snapshot into a directory.
+pub type Write = Box<dyn FnOnce(&Path) -> Result<Developed> + Send>;
+
 /// What was built, not written yet.
 pub struct Built {
     /// Packages, each "name version".
@@ -65,7 +68,7 @@ pub struct Built {
     /// What the preload wrote, bounded.
     pub output: String,
     /// Writes the files of the snapshot, as [`Kernels::develop`] does.
-    pub write: Box<dyn FnOnce(&Path) -> Result<Developed> + Send>,
+    pub write: Write,
 }
 
 /// One interpreter with state.
