@@ -10,4 +10,6 @@ if [ ! -x "$root/bin/cargo-deny" ]; then
   CARGO_TARGET_DIR="$root/cargo-deny-build" cargo install --quiet --debug --locked --root "$root" cargo-deny --version "$version" >&2
   rm -rf "$root/cargo-deny-build"
 fi
+# It looks at the crates of all platforms, of which a build fetches only its own.
+cargo fetch --quiet --locked >&2
 exec "$root/bin/cargo-deny" --offline "$@"

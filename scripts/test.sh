@@ -46,7 +46,7 @@ fi
 
 step 'The README, as a stranger would follow it'
 if scripts/grpcurl.sh > /dev/null; then
-  CASEMATE_BIN=$casemate tests/readme.sh
+  CASEMATE_INTERPRETERS__DIRECTORY=${CASEMATE_TEST_INTERPRETERS:-} CASEMATE_BIN=$casemate tests/readme.sh
 else
   skipped+=('the README with grpcurl: there is none, and no Go that can build it')
 fi

@@ -290,8 +290,10 @@ impl Parts {
             false => None,
         };
         let link = Link::default();
-        let made = interpreters.all().iter().filter(|interpreter| interpreter.installed().is_ok());
-        let kernels: Vec<Arc<InterpreterKernels>> = made
+        // Those that are not installed, too: their error says what to do.
+        let kernels: Vec<Arc<InterpreterKernels>> = interpreters
+            .all()
+            .iter()
             .map(|interpreter| InterpreterKernels::new(interpreter.clone(), Arc::new(DenyAll), link.clone()).into())
             .collect();
         let sessions = Sessions::open(SessionsParts {

@@ -12,6 +12,7 @@
 //! tool                         manifests, schemas, the catalog, the call
 //! session                      live state between calls: line, turns, checkpoints, forks, snapshots
 //! execution                    registry, journal, input, admission, records
+//! interpreter                  Python and JavaScript: images, isolates, files in memory
 //! engine                       WASM: variants, cache, compiler, limits, host interface
 //! store                        the embedded database
 //! domain  error  proto         plain data | the one error | the generated contract

@@ -44,6 +44,16 @@ expect() { # DESCRIPTION PATTERN, on standard input
 export CASEMATE_ADDRESS=$address
 "$casemate" tools list | expect 'the CLI lists tools' 'text_stats'
 "$casemate" run echo '{"text": "hello"}' | expect 'the CLI runs a tool' 'hello'
+if [ -n "${CASEMATE_INTERPRETERS__DIRECTORY:-}" ]; then
+  "$casemate" run python '{"code": "import pandas as pd\npd.DataFrame({\"a\": [1, 2]}).a.sum()"}' 2>&1 | expect 'Python runs' '3'
+  "$casemate" run javascript '{"code": "const n: number = 40; console.log(n + 2)", "language": "typescript"}' | expect 'TypeScript runs' '42'
+  session=$("$casemate" sessions create python)
+  "$casemate" run python --session "$session" '{"code": "x = 41"}'
+  "$casemate" run python --session "$session" '{"code": "x + 1"}' 2>&1 | expect 'a session keeps its state' '42'
+  "$casemate" sessions fork "$session" | expect 'a session is copied' '.'
+  "$casemate" sessions snapshot "$session" with-x | expect 'a session is frozen' 'with-x'
+  "$casemate" run python --snapshot with-x '{"code": "x"}' 2>&1 | expect 'isolates start from it' '41'
+fi
 "$casemate" executions list | expect 'the CLI lists executions' 'echo'
 "$casemate" health | expect 'the probe answers' '.'
 curl -fsS "http://$http/health" | expect 'the sidecar answers' '"status"'

@@ -17,4 +17,7 @@ token=$(sed -n 's/^token = "\(.*\)"/\1/p' casemate.toml)
 "$grpcurl" -plaintext -H "authorization: Bearer $token" \
   -d '{"call": {"tool": "text_stats", "parameters": {"text": "All the world is a stage."}}}' \
   127.0.0.1:9800 casemate.v1.Tools/ExecuteTool | grep -q '"words": 6'
+"$grpcurl" -plaintext -H "authorization: Bearer $token" \
+  -d '{"call": {"tool": "python", "parameters": {"code": "print(40 + 2)"}}}' \
+  127.0.0.1:9800 casemate.v1.Tools/ExecuteTool | grep -q '42'
 echo 'make serve serves'

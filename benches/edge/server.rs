@@ -153,6 +153,12 @@ impl Process {
         self.status("VmRSS:") << 10
     }
 
+    /// Bytes of its own: memory that no file backs, and the page tables. What is resident counts the pages of an
+    /// image once for each isolate that shows it, although they exist once.
+    pub fn own_memory(&self) -> u64 {
+        (self.status("RssAnon:") + self.status("VmPTE:")) << 10
+    }
+
     /// Threads now.
     pub fn threads(&self) -> u64 {
         self.status("Threads:")

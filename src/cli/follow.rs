@@ -232,7 +232,6 @@ fn progress_line(progress: &ProgressEvent) -> String {
 pub fn conclude(style: Style, id: &str, end: &FinishedEvent) -> u8 {
     let result = end.result.clone().unwrap_or_default();
     if style == Style::Output {
-        aside(left::exception(&result).as_bytes());
         for file in result.files.iter().filter(|file| !file.problem.is_empty()) {
             aside(format!("[file {}; {}]\n", output::plain(&file.path), output::plain(&file.problem)).as_bytes());
         }

@@ -5,9 +5,7 @@ use super::output::plain;
 use super::present;
 use super::save::{Saved, Saver, extension, shown};
 use crate::proto::v1::representation::Content;
-use crate::proto::v1::{
-    ChildExecutionEvent, ExecutionResult, ExecutionState, OutputFileChunk, Representation, RichOutput,
-};
+use crate::proto::v1::{ChildExecutionEvent, ExecutionState, OutputFileChunk, Representation, RichOutput};
 
 /// Tells, and saves into a directory if there is one.
 pub struct Left {
@@ -79,17 +77,6 @@ pub fn child(child: &ChildExecutionEvent) -> String {
     let id = if child.execution_id.is_empty() { String::new() } else { format!(" ({})", plain(&child.execution_id)) };
     let why = if child.message.is_empty() { String::new() } else { format!(": {}", plain(&child.message)) };
     format!("[call of {}{id} {state}{why}]\n", plain(&child.tool))
-}
-
-/// The exception that ended a program, as its interpreter prints it.
-pub fn exception(result: &ExecutionResult) -> String {
-    match &result.exception {
-        None => String::new(),
-        Some(exception) if exception.traceback.is_empty() => {
-            lines(&format!("{}: {}", exception.type_name, exception.message))
-        }
-        Some(exception) => lines(&exception.traceback),
-    }
 }
 
 /// Text of several lines, each safe for a terminal.

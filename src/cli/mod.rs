@@ -25,6 +25,7 @@ mod save;
 mod serve;
 mod sessions;
 mod snapshots;
+mod strip_types;
 mod tools;
 
 use crate::config::{ClientSettings, Environment};
@@ -106,6 +107,9 @@ enum Verb {
     /// Compile one module from standard input: what the server starts for each new module
     #[command(hide = true)]
     CompileModule(compile_module::CompileModuleArgs),
+    /// Blank the types of TypeScript from standard input: what the server starts for each source
+    #[command(hide = true)]
+    StripTypes(strip_types::StripTypesArgs),
 }
 
 /// Runs the command line of this process.
@@ -130,6 +134,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     match verb {
         // Before any thread exists: the child bounds its own memory first.
         Verb::CompileModule(args) => Ok(compile_module::run(&args)),
+        Verb::StripTypes(args) => Ok(strip_types::run(&args)),
         Verb::Init(args) => init::run(&args, &global),
         Verb::Serve(args) => serve::run(args, global),
         Verb::Interpreters(verb) => interpreters::run(verb, &global),

@@ -157,7 +157,7 @@ pub struct Isolate {
 /// Functions of a turn, looked up at the first.
 #[derive(Clone)]
 enum Entry {
-    JavaScript(javascript::Machine),
+    JavaScript(Arc<javascript::Machine>),
     Python { alloc: TypedFunc<i32, i32>, turn: TypedFunc<(i32, i32), i32> },
 }
 
@@ -263,7 +263,7 @@ impl Isolate {
                 alloc: instance.get_typed_func(&mut *store, "host_alloc")?,
                 turn: instance.get_typed_func(&mut *store, "turn")?,
             },
-            Language::JavaScript => Entry::JavaScript(javascript::Machine::find(store, instance).await?),
+            Language::JavaScript => Entry::JavaScript(Arc::new(javascript::Machine::find(store, instance).await?)),
         })
     }
 

@@ -237,16 +237,22 @@ impl Interpreter {
         let this = self.clone();
         let whole = async move { this.fresh(run).await };
         match self.engine.host(wall_time, whole).await? {
-            Some(ended) => Ok(ended),
+            Some((ended, isolate)) => {
+                // Its memory is reset beside the answer, not before it.
+                tokio::spawn(async move { drop(isolate) });
+                Ok(ended)
+            }
             None => Ok(Ended::timed_out(&limits)),
         }
     }
 
-    async fn fresh(&self, run: Run) -> Result<Ended> {
+    async fn fresh(&self, run: Run) -> Result<(Ended, Option<Isolate>)> {
         let loaded = self.loaded().await?;
         let mut wasi = Wasi::new(loaded.library.world(loaded.origin.base(), run.limits.scratch_bytes));
         wasi.connect(Some(run.input), Some(run.output.clone()), None);
-        files::put(&mut wasi, &run.inputs.files)?;
+        if let Err(error) = files::put(&mut wasi, &run.inputs.files) {
+            return Ok((Ended::new(Exit::NotStarted, error.to_string()), None));
+        }
         let isolate =
             Isolate::start(&loaded.runtime, loaded.origin.image(), &run.tenant, wasi, run.limits.memory_bytes);
         let mut isolate =
@@ -275,7 +281,7 @@ impl Interpreter {
             files::give_back(isolate.wasi(), &*run.output, Some(&run.inputs.return_files), run.limits.scratch_bytes);
         (ended.files, ended.unlisted_files) = left;
         run.meter.scratch(isolate.wasi().scratch_peak());
-        Ok(ended)
+        Ok((ended, Some(isolate)))
     }
 }
 
@@ -300,6 +306,12 @@ impl Ended {
             (Ok(()), None) => Ended::of(crate::engine::Ended::plain(1)),
             (Err(error), _) => Ended::of(crate::engine::Ended::of_interpreter(&error, denied, limits)),
         };
+        if ended.exit == Exit::StackOverflow {
+            // The stack is the interpreter's own: limits.stack_bytes does not move it.
+            ended.message = "the code recursed, or took apart a structure nested, deeper than the interpreter's stack \
+                             allows; nest less, or use a loop"
+                .into();
+        }
         if let (Exit::Exited { code }, Some(exception)) = (&ended.exit, &said.exception)
             && *code != 0
         {

@@ -5,6 +5,7 @@
 //! message is bounded, and none can do more than spoil the run's own result.
 
 use super::children::Children;
+use super::typescript;
 use crate::domain::event::{LogLevel, Progress};
 use crate::domain::io::{Meter, OutputSink};
 use crate::domain::output::{
@@ -125,6 +126,10 @@ enum Message {
         request: serde_json::Map<String, Value>,
     },
     Url(super::javascript::url::Request),
+    /// TypeScript in the body.
+    TypeScript {
+        name: String,
+    },
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -138,6 +143,9 @@ enum RichKind {
 struct Form {
     mime: String,
     size: usize,
+    /// Too large to be kept: told by its size, and not in the body.
+    #[serde(default)]
+    omitted: bool,
 }
 
 fn answer(header: Value, body: &[u8]) -> Bytes {
@@ -149,6 +157,20 @@ fn answer(header: Value, body: &[u8]) -> Bytes {
 
 fn refusal(problem: impl std::fmt::Display) -> Bytes {
     answer(json!({ "error": problem.to_string() }), &[])
+}
+
+/// JavaScript of a TypeScript source, or what is wrong with it and where.
+async fn strip(name: String, source: Bytes) -> Bytes {
+    let source = match std::str::from_utf8(&source) {
+        Ok(source) => source,
+        Err(problem) => return refusal(format_args!("it is not UTF-8: {problem}")),
+    };
+    match typescript::strip_apart(&name, source).await {
+        Ok(code) => answer(json!({}), code.as_bytes()),
+        Err(problem) => {
+            answer(json!({ "error": problem.message, "line": problem.line, "column": problem.column }), &[])
+        }
+    }
 }
 
 /// Cuts a text to at most `max` bytes, between characters.
@@ -220,6 +242,7 @@ impl Talk {
                 return answer(json!({ "tools": tools }), &[]);
             }
             Message::Tool { name } => return self.call(&name, body).await,
+            Message::TypeScript { name } => return strip(name, body).await,
             Message::Url(request) => {
                 return match super::javascript::url::answer(&request) {
                     Ok(parts) => answer(parts, &[]),
@@ -306,21 +329,27 @@ fn rich(kind: RichKind, forms: Vec<Form>, metadata: Option<Value>, body: &Bytes)
         return Err(format!("a rich output has 1 to {MAX_FORMS} forms, got {}", forms.len()));
     }
     let mut at = 0_usize;
-    let mut total = 0;
+    let mut kept = 0;
     let mut representations = Vec::with_capacity(forms.len());
-    for Form { mime, size } in forms {
+    for Form { mime, size, omitted } in forms {
+        let mime_type = cut(mime.to_ascii_lowercase(), 128);
+        let size_bytes = size as u64;
+        if omitted {
+            representations.push(Representation { mime_type, content: None, size_bytes });
+            continue;
+        }
         let end =
             at.checked_add(size).filter(|end| *end <= body.len()).ok_or("its forms are longer than its content")?;
         let content = body.slice(at..end);
         at = end;
-        let mime_type = cut(mime.to_ascii_lowercase(), 128);
-        total += size as u64;
         // What does not fit a message is told by its size.
-        let content = (total <= MAX_RICH_OUTPUT).then(|| match is_text(&mime_type) {
+        let fits = kept + size_bytes <= MAX_RICH_OUTPUT;
+        kept += if fits { size_bytes } else { 0 };
+        let content = fits.then(|| match is_text(&mime_type) {
             true => Content::Text(String::from_utf8_lossy(&content).into_owned()),
             false => Content::Data(Bytes::copy_from_slice(&content)),
         });
-        representations.push(Representation { mime_type, content, size_bytes: size as u64 });
+        representations.push(Representation { mime_type, content, size_bytes });
     }
     let kind = match kind {
         RichKind::Value => RichOutputKind::Value,

@@ -98,14 +98,14 @@ fn manifest(name: &str, version: &str) -> Manifest {
 pub(super) type Code = std::result::Result<Bytes, Box<ExceptionInfo>>;
 
 /// The code in valid parameters. `name` is what tracebacks call it.
-pub(super) fn code(parameters: &Value, name: &str) -> Result<Code> {
+pub(super) async fn code(parameters: &Value, name: &str) -> Result<Code> {
     let Some(Value::String(code)) = parameters.get("code") else {
         return Err(Error::invalid("call.parameters.code", "is required: the code to run, as a string"));
     };
     if parameters.get("language").is_none_or(|language| language != "typescript") {
         return Ok(Ok(Bytes::copy_from_slice(code.as_bytes())));
     }
-    let stripped = typescript::strip(name, code);
+    let stripped = typescript::strip_apart(name, code).await;
     Ok(stripped.map(Bytes::from).map_err(|problem| {
         let source = code.lines().nth(problem.line.saturating_sub(1) as usize).unwrap_or_default();
         let source: String = source.chars().take(1000).collect();

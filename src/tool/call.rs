@@ -248,7 +248,7 @@ impl ToolService {
             Runner::Module(_) => None,
             // Its parameters are code, and standard input is all the program's.
             Runner::Interpreter(_) => Some(Job {
-                code: builtin::code(&value, "<code>")?,
+                code: builtin::code(&value, "<code>").await?,
                 inputs: std::mem::take(&mut call.inputs),
                 from: snapshot,
                 depth: call.parent.map_or(0, |(_, depth)| depth),

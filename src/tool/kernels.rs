@@ -207,7 +207,7 @@ impl Kernel for InterpreterKernel {
             let lost =
                 |error: Error| Turned::Dead(Ended::new(Exit::Internal, error.to_string()), InterruptionReason::Trapped);
             let name = format!("<turn {}>", turn.number);
-            let code = match builtin::code(&turn.parameters, &name) {
+            let code = match builtin::code(&turn.parameters, &name).await {
                 Ok(Ok(code)) => code,
                 Ok(Err(exception)) => return Turned::Alive(builtin::unreadable(*exception, &turn.live)),
                 Err(error) => return Turned::Alive(Ended::new(Exit::NotStarted, error.to_string())),

@@ -170,6 +170,17 @@ impl<'a, T: Send> Guest<'a, T> {
         self.machine.exception.call_async(&mut *self.store, self.machine.context).await.map(Value)
     }
 
+    /// Makes a module known to the engine's loader; it is not run before somebody imports it. The text is its name,
+    /// a newline, and its code, and is released.
+    ///
+    /// What comes back is an exception, or the module, which nobody releases: the loader goes on using it.
+    pub async fn make_known(&mut self, module: Value) -> Result<Value> {
+        let text = self.text(module).await?;
+        self.release(module).await?;
+        let (name, code) = text.split_once('\n').ok_or_else(|| Error::msg("a module of the guest has no name"))?;
+        self.evaluate(code.as_bytes(), name, As::Known).await
+    }
+
     /// Releases a value.
     pub async fn release(&mut self, value: Value) -> Result<()> {
         self.machine.release.call_async(&mut *self.store, (self.machine.context, value.0)).await

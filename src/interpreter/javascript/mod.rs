@@ -29,11 +29,13 @@ pub const INNER_FUNCTIONS: &[&str] = &[
 ];
 
 /// The guest's scripts, in the order in which they are evaluated.
-const SCRIPTS: [(&str, &str); 15] = [
+const SCRIPTS: [(&str, &str); 18] = [
     ("start", include_str!("guest/start.js")),
     ("text", include_str!("guest/text.js")),
     ("host", include_str!("guest/host.js")),
+    ("quote", include_str!("guest/quote.js")),
     ("inspect", include_str!("guest/inspect.js")),
+    ("format", include_str!("guest/format.js")),
     ("errors", include_str!("guest/errors.js")),
     ("buffer", include_str!("guest/buffer.js")),
     ("files", include_str!("guest/files.js")),
@@ -44,6 +46,7 @@ const SCRIPTS: [(&str, &str); 15] = [
     ("web", include_str!("guest/web.js")),
     ("outputs", include_str!("guest/outputs.js")),
     ("modules", include_str!("guest/modules.js")),
+    ("typescript", include_str!("guest/typescript.js")),
     ("driver", include_str!("guest/driver.js")),
 ];
 
@@ -74,6 +77,8 @@ enum Ask {
     Module = 7,
     /// Forget what preparing has left behind.
     Freeze = 9,
+    /// Name and code of a TypeScript file that the code may import; nothing after the last.
+    Source = 11,
 }
 
 #[cfg(test)]

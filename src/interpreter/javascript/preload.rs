@@ -177,14 +177,10 @@ async fn add_modules<T: Send>(guest: &mut Guest<'_, T>) -> Result<()> {
         if module.is_undefined() {
             break;
         }
-        let text = guest.text(module).await?;
-        guest.release(module).await?;
-        let (name, source) = text.split_once('\n').ok_or_else(|| Error::msg("a module without a name"))?;
-        let value = guest.evaluate(source.as_bytes(), name, As::Known).await?;
+        let value = guest.make_known(module).await?;
         if value.is_exception() {
-            checked(guest, value, name).await?;
+            checked(guest, value, "modules").await?;
         }
-        // The engine's list of modules holds it; so does the value, which nobody releases.
     }
     Ok(())
 }

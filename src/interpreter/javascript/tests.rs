@@ -169,14 +169,14 @@ async fn an_error_names_its_line() {
     let Some(interpreter) = javascript().await else { return };
     for (code, kind, line, column) in [
         ("let a = 1;\nlet b = ;\n", "SyntaxError", 2, 9),
-        ("function f() {\n  null.x;\n}\n\nf();", "TypeError", 2, 8),
+        ("function f() {\n  null.x;\n}\n\nf();", "TypeError", 2, 3),
         ("import fs from 'fs';\nimport {\n  join,\n} from 'path';\njoin('a');\nnope;", "ReferenceError", 6, 1),
-        ("setTimeout(() => {\n  throw new RangeError('late');\n}, 1);", "RangeError", 2, 23),
+        ("setTimeout(() => {\n  throw new RangeError('late');\n}, 1);", "RangeError", 2, 13),
         ("await null;\nawait Promise.reject(new EvalError('x'));", "EvalError", 2, 26),
-        ("Promise.reject(new URIError('x')); 1", "URIError", 1, 28),
+        ("Promise.reject(new URIError('x')); 1", "URIError", 1, 20),
         ("export const x = 1;\n\nfoo();", "ReferenceError", 3, 1),
-        ("JSON.parse('{');", "SyntaxError", 1, 11),
-        ("const e = new Error('x');\ne.name = 'Mine';\nthrow e;", "Mine", 1, 20),
+        ("JSON.parse('{');", "SyntaxError", 1, 5),
+        ("const e = new Error('x');\ne.name = 'Mine';\nthrow e;", "Mine", 1, 15),
     ] {
         let (ended, heard) = run(&interpreter, code).await;
         assert_eq!(ended.exit, Exit::Exited { code: 1 }, "{code}");
@@ -248,7 +248,7 @@ async fn excess_ends_well() {
                 .is_some_and(|exception| ["InternalError", "RangeError"].contains(&&*exception.type_name));
         assert!(ended_well, "{code}: {:?}", ended.exit);
     }
-    for code in ["JSON.parse('['.repeat(1e6))", "let a = []; for (let i = 0; i < 1e6; i++) a = [a]; JSON.stringify(a)"]
+    for code in ["JSON.parse('['.repeat(1e6))", "let a = []; for (let i = 0; i < 2e5; i++) a = [a]; JSON.stringify(a)"]
     {
         let (ended, _) = run(&interpreter, code).await;
         assert_eq!(ended.exit, Exit::StackOverflow, "{code}");
@@ -256,7 +256,7 @@ async fn excess_ends_well() {
     let (ended, _) = run(&interpreter, "const a = []; for (;;) a.push('x'.repeat(1e5) + a.length)").await;
     assert!(ended.exit != Exit::Exited { code: 0 }, "{:?}", ended.exit);
     let (ended, heard) =
-        run(&interpreter, "let a = []; for (let i = 0; i < 1e6; i++) a = [a]; a = null; console.log('freed')").await;
+        run(&interpreter, "let a = []; for (let i = 0; i < 2e5; i++) a = [a]; a = null; console.log('freed')").await;
     assert_eq!((ended.exit, heard.out().as_str()), (Exit::Exited { code: 0 }, "freed\n"));
 }
 
@@ -322,6 +322,42 @@ async fn a_session_keeps_what_turns_declare() {
         texts.insert(heard.value());
     }
     assert_eq!(texts.len(), 2);
+}
+
+#[tokio::test]
+async fn typescript_files_are_imported() {
+    let Some(interpreter) = javascript().await else { return };
+    let file = |path: &str, data: &'static str| InputFile {
+        path: path.into(),
+        data: Bytes::from_static(data.as_bytes()),
+        mode: 0o644,
+    };
+    let files = || {
+        vec![
+            file(
+                "lib/shape.ts",
+                "export type Kind = 'a' | 'b';\nexport let made: number = 0;\nexport default class Shape<T> {\n  constructor(public_: T) { made++; }\n}\n",
+            ),
+            file(
+                "use.ts",
+                "import Shape, { made, type Kind } from './lib/shape';\nimport { one } from './one.js';\nexport const go = (k: Kind): number => { new Shape<Kind>(k); return made + one; };\n",
+            ),
+            file("one.ts", "export const one: number = 1;"),
+            file("bad.ts", "export const x = 1;\n  enum Color { Red }\n"),
+            file("types.d.ts", "declare const nothing: number;"),
+            file("throws.ts", "type A = string;\nexport const f = (a: A): never => { throw new TypeError(a); };\n"),
+        ]
+    };
+    let code =
+        "import { go } from './use.ts';\nimport * as shape from './lib/shape.js';\n[go('a'), go('b'), shape.made]";
+    let (ended, heard) = run_with(&interpreter, code, files(), limits()).await;
+    assert_eq!((ended.exit, heard.value().as_str()), (Exit::Exited { code: 0 }, "[ 2, 3, 2 ]"), "{}", heard.err());
+    let (ended, _) = run_with(&interpreter, "import { x } from './bad.ts'; x", files(), limits()).await;
+    assert!(ended.message.contains("bad.ts:2:3: ") && ended.message.contains("enum"), "{}", ended.message);
+    let (ended, _) = run_with(&interpreter, "import { f } from './throws';\nf('x')", files(), limits()).await;
+    let exception = ended.exception.unwrap();
+    let places: Vec<_> = exception.frames.iter().map(|frame| (frame.file.as_str(), frame.line, frame.column)).collect();
+    assert_eq!(places, [("<code>", 2, 1), ("/work/throws.ts", 2, 57)], "{exception:?}");
 }
 
 #[tokio::test]

@@ -13,6 +13,17 @@ pub(crate) async fn turn<T: Send>(store: &mut Store<T>, memory: Memory, machine:
     let mut guest = Guest::new(store, memory, machine).await?;
     guest.find_driver().await?;
     let rejections = guest.ask(Ask::Begin, Value::UNDEFINED).await?.as_number().unwrap_or_default() as u32;
+    loop {
+        let source = guest.ask(Ask::Source, Value::UNDEFINED).await?;
+        if source.is_undefined() {
+            break;
+        }
+        if guest.make_known(source).await?.is_exception() {
+            // The loader finds the file itself when it is imported, and tells what is wrong with it.
+            let problem = guest.exception().await?;
+            guest.release(problem).await?;
+        }
+    }
     let how = if turn.module { As::Module } else { As::Script };
     let value = guest.evaluate(&turn.code, &turn.name, how).await?;
     settle(&mut guest, turn, value).await?;

@@ -1,9 +1,9 @@
 //! The table of open files.
 
-use super::MAX_FRAME;
 use super::errno::{Errno, Result};
 use super::node::{Base, Ino, Kind, ROOT};
 use super::tree::Tree;
+use super::{MAX_ANSWER, MAX_FRAME};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -96,7 +96,7 @@ impl Table {
                     && (node.writable || !file.write)
                     && i64::try_from(file.position).is_ok()
             }),
-            Descriptor::Channel { request, answer } => request.len() <= MAX_FRAME + 4 && answer.len() <= MAX_FRAME + 4,
+            Descriptor::Channel { request, answer } => request.len() <= MAX_FRAME + 4 && answer.len() <= MAX_ANSWER + 4,
         };
         self.open.keys().all(|fd| *fd < MAX_OPEN) && self.channels() <= MAX_CHANNELS && self.open.values().all(fits)
     }

@@ -30,8 +30,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tree::Tree;
 
-/// Bytes of one message through the channel at most.
+/// Bytes of one message to the channel at most.
 const MAX_FRAME: usize = 16 << 20;
+
+/// Bytes of an answer at most; it may hold a whole message and what is said about it.
+const MAX_ANSWER: usize = 2 * MAX_FRAME;
 
 /// The other end of `/dev/host`: a message is a length in four bytes, the lowest first, and that many bytes.
 pub trait Channel: Send + Sync + 'static {

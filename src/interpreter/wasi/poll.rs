@@ -5,7 +5,7 @@ use super::descriptors::Descriptor;
 use super::errno::{Errno, Result};
 use super::memory::{self, Guest, number};
 use super::open::{read_file, write_file};
-use super::{MAX_FRAME, View, Wasi};
+use super::{MAX_ANSWER, MAX_FRAME, View, Wasi};
 use crate::domain::event::OutputStream;
 use crate::domain::io::{InputRead, InputSource};
 use bytes::Bytes;
@@ -127,7 +127,7 @@ async fn fd_read<T: View>(caller: &mut Caller<'_, T>, fd: u32, pieces: (u32, u32
             }
             Left::Ask(channel, request) => {
                 let response = channel.ok_or(Errno::IO)?.call(request).await;
-                if response.len() > MAX_FRAME {
+                if response.len() > MAX_ANSWER {
                     return Err(Errno::IO);
                 }
                 let length = response.len() as u32;

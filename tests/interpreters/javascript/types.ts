@@ -20,7 +20,7 @@ const pair: Pair<number, string> = [1, "two"];
 const table = { a: 1, b: 2 } satisfies Record<string, number>;
 const f = async <T,>(x: T, ...rest: readonly T[]): Promise<T | undefined> => rest.at(-1) ?? x;
 let later!: string;
-later = <string>(pick("x") as unknown);
+later = (pick("x") as unknown) as string;
 export type { Shape };
 console.log(real.kind, real.area(), pair, table, later, pick(5));
 f(1, 2, 3).then((value: number | undefined): void => console.log(value));

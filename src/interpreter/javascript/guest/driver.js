@@ -3,7 +3,7 @@
 casemate$part(($) => {
   "use strict";
   const { std, then, decode, exec } = $;
-  const BEGIN = 0, RAN = 1, THREW = 2, IDLE = 3, REJECTED = 4, LEXICALS = 5, REJECTIONS = 6, MODULE = 7, BUILTIN = 8, FREEZE = 9, NAMES = 10;
+  const BEGIN = 0, RAN = 1, THREW = 2, IDLE = 3, REJECTED = 4, LEXICALS = 5, REJECTIONS = 6, MODULE = 7, BUILTIN = 8, FREEZE = 9, NAMES = 10, SOURCE = 11;
 
   let name = "<code>", code = new $.Uint8Array(0);
   let failure = null, value, tries = 0, again;
@@ -36,6 +36,7 @@ casemate$part(($) => {
     $.clearTimers();
     $.resetConsole();
     $.keepSource(name, code);
+    $.findSources(code);
     $.startProcess(header.argv, header.env);
     return rejections;
   };
@@ -180,6 +181,8 @@ casemate$part(($) => {
         code = new $.Uint8Array(0);
         std.gc();
         return undefined;
+      // Sources that the code may import, to be made known before it runs.
+      case SOURCE: return $.nextSource();
       case NAMES: return $.withNames(given, rest);
     }
   };

@@ -1,10 +1,8 @@
-// Values as text, the way people know it from Node: `util.inspect` and `util.format`.
+// Values as text, the way people know it from Node: `util.inspect`.
 casemate$part(($) => {
   "use strict";
   const { isArray, getPrototypeOf, getOwn, hasOwn, ownKeys, uncurry, slice, join, padStart, padEnd, repeat, includes } = $;
   const IDENTIFIER = /^[a-zA-Z_$][a-zA-Z_$0-9]*$/;
-  const ESCAPE = /[\x00-\x1f\x7f-\x9f\\']|[\ud800-\udfff]/g;
-  const NAMES = { __proto__: null, "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", "\\": "\\\\" };
   const CUSTOM = Symbol.for("nodejs.util.inspect.custom");
   const isEnumerable = uncurry(Object.prototype.propertyIsEnumerable);
   const mapEntries = uncurry(Map.prototype.entries), setValues = uncurry(Set.prototype.values);
@@ -30,52 +28,7 @@ casemate$part(($) => {
     }
   };
 
-  const escaped = (text, quote) => $.replace(text, ESCAPE, (one, at) => {
-    if (one === "'") return quote === "'" ? "\\'" : one;
-    const code = $.charCodeAt(one, 0);
-    if (code >= 0xd800) {
-      // A pair is a character; a half alone is not.
-      const next = $.charCodeAt(text, at + 1), before = $.charCodeAt(text, at - 1);
-      if (code < 0xdc00 ? (next & 0xfc00) === 0xdc00 : (before & 0xfc00) === 0xd800) return one;
-      return `\\u${$.numberToString(code, 16)}`;
-    }
-    return NAMES[one] ?? `\\x${padStart($.numberToString(code, 16).toUpperCase(), 2, "0")}`;
-  });
-
-  const quoted = (text) => {
-    const quote = !includes(text, "'") ? "'" : !includes(text, '"') ? '"' :
-      !includes(text, "`") && !includes(text, "${") ? "`" : "'";
-    return quote + escaped(text, quote) + quote;
-  };
-
-  const numberText = (value) => Object.is(value, -0) ? "-0" : `${value}`;
-
-  const stringText = (how, value) => {
-    let rest = "";
-    if (value.length > how.maxStringLength) {
-      const more = value.length - how.maxStringLength;
-      value = slice(value, 0, how.maxStringLength);
-      rest = `... ${more} more character${more > 1 ? "s" : ""}`;
-    }
-    // Long texts of several lines are easier to read as lines.
-    if (how.compact !== true && value.length > 16 && value.length > how.breakLength - how.indent - 4 && includes(value, "\n")) {
-      const lines = $.split(value, /(?<=\n)/);
-      let text = "";
-      for (let i = 0; i < lines.length; i++) text += (i ? ` +\n${repeat(" ", how.indent + 2)}` : "") + quoted(lines[i]);
-      return text + rest;
-    }
-    return quoted(value) + rest;
-  };
-
-  const primitive = (how, value) => {
-    switch (typeof value) {
-      case "string": return stringText(how, value);
-      case "number": return numberText(value);
-      case "bigint": return `${value}n`;
-      case "symbol": return $.symbolToString(value);
-      default: return `${value}`;
-    }
-  };
+  const { quoted, numberText, primitive } = $;
 
   const constructorName = (value) => {
     for (let object = value; object !== null; object = getPrototypeOf(object)) {
@@ -437,70 +390,10 @@ casemate$part(($) => {
   inspect.custom = CUSTOM;
   inspect.defaultOptions = DEFAULTS;
 
-  /** Values as one line the way `console.log` writes them, with %s, %d, %i, %f, %j, %o, %O and %c. */
-  const formatAll = (values) => {
-    let text = "";
-    let at = 0;
-    if (typeof values[0] === "string") {
-      const first = values[0];
-      if (values.length === 1) return first;
-      at = 1;
-      let from = 0;
-      for (let i = 0; i < first.length - 1; i++) {
-        if (first[i] !== "%") continue;
-        const kind = first[i + 1];
-        if (kind === "%") {
-          text += slice(first, from, i) + "%";
-          from = i + 2;
-          i++;
-          continue;
-        }
-        if (at >= values.length || !includes("sdifjoOc", kind)) continue;
-        const value = values[at++];
-        text += slice(first, from, i) + directive(kind, value);
-        from = i + 2;
-        i++;
-      }
-      text += slice(first, from);
-    }
-    for (; at < values.length; at++) {
-      const value = values[at];
-      text += (at > 0 ? " " : "") + (typeof value === "string" ? value : inspect(value));
-    }
-    return text;
-  };
-
-  const directive = (kind, value) => {
-    switch (kind) {
-      case "s":
-        if (typeof value === "object" && value !== null) return hasUserToString(value) ? `${value}` : inspect(value, { depth: 0 });
-        return typeof value === "bigint" ? `${value}n` : typeof value === "symbol" ? $.symbolToString(value) :
-          typeof value === "number" ? numberText(value) : `${value}`;
-      case "d": return typeof value === "bigint" ? `${value}n` : typeof value === "symbol" ? "NaN" : typeof value === "object" ? "NaN" : numberText(Number(value));
-      case "i": return typeof value === "bigint" ? `${value}n` : typeof value === "object" || typeof value === "symbol" ? "NaN" : numberText(parseInt(value));
-      case "f": return typeof value === "symbol" ? "NaN" : numberText(parseFloat(value));
-      case "j":
-        try {
-          return `${$.stringify(value)}`;
-        } catch (problem) {
-          if (includes(`${problem?.message}`, "circular")) return "[Circular]";
-          throw problem;
-        }
-      case "o": return inspect(value, { showHidden: true, depth: 4 });
-      case "O": return inspect(value);
-      default: return "";
-    }
-  };
-  const hasUserToString = (value) => {
-    const method = value.toString;
-    return typeof method === "function" && !includes($.functionToString(method), "[native code]");
-  };
-
   $.isError = (value) => Error.isError?.(value) ?? value instanceof Error;
   $.isPromise = (value) => {
     if (typeof value !== "object" || value === null) return false;
     return $.objectToString(value) === "[object Promise]" && value instanceof $.Promise;
   };
   $.inspect = inspect;
-  $.format = formatAll;
 });

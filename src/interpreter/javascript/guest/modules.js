@@ -230,6 +230,8 @@ casemate$part(($) => {
   /** What to say instead of what the engine says of a module that it cannot load. */
   $.explain = (message) => {
     const parts = exec(/^could not load module filename '(.*)'$/, message) ?? exec(/^Could not find export '.*' in module '(.*)'$/, message);
+    const problem = parts === null ? undefined : $.sourceProblem(parts[1]);
+    if (problem) return problem;
     if (parts === null || modules[plainName(parts[1])] !== undefined) return undefined;
     if (MISSING[plainName(parts[1])] !== undefined || exec(/^(?:node:)?[@a-z][^./]*(?:\/[^.]*)?$/i, parts[1]) !== null) return noModule(parts[1]).message;
     if (startsWith(message, "could not load")) return `there is no file ${stringify(parts[1])} to import`;
@@ -261,7 +263,7 @@ casemate$part(($) => {
   const loaded = new $.Map();
   const resolveFile = (name, folder) => {
     const base = path.resolve(folder, name);
-    for (const ending of ["", ".js", ".cjs", ".json", ".mjs", "/index.js"]) {
+    for (const ending of ["", ".js", ".cjs", ".json", ".mjs", ".ts", "/index.js"]) {
       const found = fs.statSync(base + ending, { throwIfNoEntry: false });
       if (found?.isFile()) return base + ending;
     }
@@ -281,7 +283,7 @@ casemate$part(($) => {
       const module = { exports: {}, id: file, filename: file, loaded: false };
       loaded.set(file, module);
       try {
-        const text = fs.readFileSync(file, "utf8");
+        const text = file.endsWith(".ts") ? $.withoutTypes(file, $.readBytes(file)) : fs.readFileSync(file, "utf8");
         if (file.endsWith(".json")) module.exports = JSON.parse(text);
         else {
           const inner = path.dirname(file);
@@ -314,7 +316,8 @@ casemate$part(($) => {
   };
   /**
    * The code with its static imports as `await import()`, so that it runs as a script whose variables later turns
-   * see. Each stays on its lines.
+   * see. Each stays on its lines. What is imported is a copy: a module that changes its exports later is seen to
+   * change through `import * as` only.
    */
   $.withoutImports = (code) => $.replace(code, IMPORT, (all, before, one, every, named, from, attributes) => {
     let call = `await import(${from}${attributes ? `, {with: ${attributes}}` : ""})`;

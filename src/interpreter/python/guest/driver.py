@@ -18,14 +18,20 @@ def _install():
         io.FileIO, io.BufferedReader, io.BufferedWriter, io.TextIOWrapper)
     main = sys.modules["__main__"].__dict__
     environ, urandom = os.environ, os.urandom
+    settrace, setprofile = sys.settrace, sys.setprofile
     ONLY_AST = ast.PyCF_ONLY_AST
     AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     MAX_MESSAGE = 16 << 10
+    MAX_REQUEST = 16 << 20
+    MAX_FORM = 3 << 20
     MAX_TRACEBACK = 64 << 10
     MAX_TEXT = 256 << 10
 
     def ask(header, payload=b""):
-        answer = host_call(dumps(header).encode() + b"\n" + payload)
+        request = dumps(header).encode() + b"\n" + payload
+        if len_(request) > MAX_REQUEST:
+            raise ValueError(f"one message to the host has at most {MAX_REQUEST} bytes, this one has {len_(request)}")
+        answer = host_call(request)
         if answer is None:
             raise RuntimeError("the host did not answer")
         head, _, body = answer.partition(b"\n")
@@ -108,11 +114,20 @@ def _install():
         return content.encode("utf-8", "replace") if isinstance_(content, str_) else bytes(content)
 
     def send_rich(kind, forms, metadata=None):
-        header = {"m": "rich", "kind": kind,
-                  "forms": [{"mime": mime, "size": len_(content)} for mime, content in forms]}
+        # What is too large to be kept is told by its size: it need not travel, and may be too large for that.
+        told, parts, room = [], [], MAX_FORM
+        for mime, content in forms:
+            size = len_(content)
+            if size > room:
+                told.append({"mime": mime, "size": size, "omitted": True})
+                continue
+            room -= size
+            told.append({"mime": mime, "size": size})
+            parts.append(content)
+        header = {"m": "rich", "kind": kind, "forms": told}
         if metadata:
             header["metadata"] = metadata
-        ask(header, b"".join(content for _, content in forms))
+        ask(header, b"".join(parts))
 
     def text_of(value):
         try:
@@ -260,7 +275,19 @@ def _install():
         return summary
 
     def report(problem, stderr):
-        problem.__traceback__ = problem.__traceback__
+        try:
+            explain(problem, stderr)
+        except BaseException:
+            # An exception whose own methods raise, or modules that the code has changed under us.
+            name = type_(problem).__name__
+            text = f"{name}: <the exception cannot be shown>\n"
+            try:
+                stderr.write(text)
+            except BaseException:
+                pass
+            ask({"m": "exception", "type": name, "message": "<the message cannot be shown>"}, text.encode())
+
+    def explain(problem, stderr):
         summary = without_us(traceback.TracebackException.from_exception(problem, capture_locals=False, compact=True))
         text = "".join(summary.format())
         if len_(text) > MAX_TRACEBACK:
@@ -279,7 +306,7 @@ def _install():
         name = kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"
         try:
             message = str_(problem)
-        except Exception:
+        except BaseException:
             message = "<the message cannot be shown>"
         try:
             stderr.write(text)
@@ -358,10 +385,19 @@ def _install():
         try:
             try:
                 try:
-                    source = code.decode("utf-8")
+                    # As a file of Python may begin.
+                    source = code.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
                 except UnicodeDecodeError as problem:
                     raise SyntaxError(f"the code is not UTF-8: {problem}", (name, 1, 1, None)) from None
-                value = run_code(source, name)
+                try:
+                    value = run_code(source, name)
+                finally:
+                    # A trace function of the code's would go on in here. One that raises is dropped for it.
+                    try:
+                        setprofile(None)
+                    except BaseException:
+                        setprofile(None)
+                    settrace(None)
                 if value is not None:
                     builtins._ = value
                     send_rich("value", forms_of(value))

@@ -36,6 +36,15 @@ def _install():
     for name in ("create_connection", "create_server", "getaddrinfo", "gethostbyname", "socketpair", "fromfd"):
         setattr(socket, name, refuse(OSError, no_sockets))
 
+    import asyncio
+    for module in (asyncio, asyncio.subprocess):
+        for name in ("create_subprocess_exec", "create_subprocess_shell"):
+            setattr(module, name, refuse(OSError, no_processes))
+
+    # Missing where there is no ssl, and an AttributeError explains nothing.
+    import http.client
+    http.client.HTTPSConnection = type("HTTPSConnection", (), {"__init__": refuse(OSError, no_tls)})
+
     class Missing:
         """Modules of C that this build has not, with what to use instead."""
         reasons = {"_ssl": no_tls, "_multiprocessing": no_processes, "_posixsubprocess": no_processes}
