@@ -97,6 +97,11 @@ impl Meter {
         self.child_executions.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Counts the calls that a called tool made itself.
+    pub fn nested_executions(&self, count: u64) {
+        self.child_executions.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// Notes a size of the scratch directory; the highest one counts.
     pub fn scratch(&self, bytes: u64) {
         self.scratch.fetch_max(bytes, Ordering::Relaxed);

@@ -83,13 +83,14 @@ pub enum Place {
 /// The right to run; returns its slots when dropped.
 pub struct Slot {
     _lane: Taken,
-    _server: Taken,
+    /// None of a child's: its parent has one, and waits for it.
+    _server: Option<Taken>,
 }
 
 /// A seat in the queue; gives it up when dropped.
 pub struct Seat {
     lane: Lane,
-    server: Lane,
+    server: Option<Lane>,
     _counted: Counted,
 }
 
@@ -118,10 +119,23 @@ impl Admission {
         let full = match lane.try_take() {
             Err(full) => full,
             Ok(taken) => match self.server.try_take() {
-                Ok(server) => return Ok(Place::Slot(Slot { _lane: taken, _server: server })),
+                Ok(server) => return Ok(Place::Slot(Slot { _lane: taken, _server: Some(server) })),
                 Err(full) => full,
             },
         };
+        self.seat(lane, full, Some(&self.server))
+    }
+
+    /// As [`Admission::enter`], for a run that another run waits for. It takes no slot of the server: if each
+    /// of those that have one waited for another, all would wait for ever.
+    pub fn enter_child(&self, lane: &Lane) -> Result<Place, Error> {
+        match lane.try_take() {
+            Ok(taken) => Ok(Place::Slot(Slot { _lane: taken, _server: None })),
+            Err(full) => self.seat(lane, full, None),
+        }
+    }
+
+    fn seat(&self, lane: &Lane, full: &Row, server: Option<&Lane>) -> Result<Place, Error> {
         let counted = Counted(self.queued.clone());
         if self.queued.fetch_add(1, Ordering::Relaxed) >= self.max_queued {
             return Err(Error::Overloaded {
@@ -130,7 +144,7 @@ impl Admission {
                 retry_after: self.retry_after(full.size),
             });
         }
-        Ok(Place::Seat(Seat { lane: lane.clone(), server: self.server.clone(), _counted: counted }))
+        Ok(Place::Seat(Seat { lane: lane.clone(), server: server.cloned(), _counted: counted }))
     }
 
     /// A slot for whoever waits outside of the queue: it is bounded elsewhere.
@@ -138,7 +152,7 @@ impl Admission {
         let closed = |_| Error::ShuttingDown;
         let lane = lane.take().await.map_err(closed)?;
         let server = self.server.take().await.map_err(closed)?;
-        Ok(Slot { _lane: lane, _server: server })
+        Ok(Slot { _lane: lane, _server: Some(server) })
     }
 
     /// Learns how long runs take.
@@ -171,7 +185,10 @@ impl Seat {
     pub async fn slot(self) -> Result<Slot, Error> {
         let closed = |_| Error::ShuttingDown;
         let lane = self.lane.take().await.map_err(closed)?;
-        let server = self.server.take().await.map_err(closed)?;
+        let server = match &self.server {
+            Some(server) => Some(server.take().await.map_err(closed)?),
+            None => None,
+        };
         Ok(Slot { _lane: lane, _server: server })
     }
 }
@@ -199,6 +216,19 @@ mod tests {
         assert_eq!((admission.running(), admission.queued()), (1, 0));
         drop(slot);
         assert_eq!(admission.running(), 0);
+    }
+
+    #[test]
+    fn a_child_needs_no_slot_of_the_server() {
+        let admission = Admission::new(1, 0);
+        let (parents, children) = (Lane::new("tool \"parent\"", 2), Lane::new("tool \"child\"", 1));
+        let _slot = admission.enter(&parents).unwrap();
+        assert!(matches!(admission.enter(&children), Err(Error::Overloaded { .. })));
+        let child = admission.enter_child(&children).unwrap();
+        assert!(matches!(child, Place::Slot(_)));
+        // Its tool's slots it needs.
+        assert!(matches!(admission.enter_child(&children), Err(Error::Overloaded { .. })));
+        assert_eq!(admission.running(), 1);
     }
 
     #[test]

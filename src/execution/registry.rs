@@ -145,8 +145,10 @@ impl Registry {
     /// Admits an execution, or finds the one that the same request id started. With a request id, the
     /// intent is on disk when this answers.
     pub async fn begin(&self, start: Start) -> Result<Begun> {
+        let child = start.parent.is_some();
         self.begin_with(start, |shared, lane| {
-            shared.admission.enter(lane).map(Some).inspect_err(|_| shared.observer.rejected())
+            let place = if child { shared.admission.enter_child(lane) } else { shared.admission.enter(lane) };
+            place.map(Some).inspect_err(|_| shared.observer.rejected())
         })
         .await
     }

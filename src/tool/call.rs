@@ -8,7 +8,7 @@ use crate::domain::event::OutputStream;
 use crate::domain::execution::{Exit, OutputViolation, Subject};
 use crate::domain::id::{ExecutionId, RequestId, SessionId};
 use crate::domain::input::Inputs;
-use crate::domain::limits::{LimitsPolicy, LimitsRequest};
+use crate::domain::limits::{Limits, LimitsPolicy, LimitsRequest};
 use crate::domain::manifest::OutputFormat;
 use crate::engine::{self, DenyAll, Egress};
 use crate::error::{Error, Result, Violation};
@@ -224,7 +224,11 @@ impl ToolService {
             }
             Runner::Interpreter(interpreter) => {
                 interpreter.load().await?;
-                tool.lane.clone()
+                match call.parent {
+                    None => tool.lane.clone(),
+                    // The runs that hold the tool's slots may all wait for children such as this one.
+                    Some(_) => Lane::new("a call by a run", 1),
+                }
             }
         };
         let request = call.request_id.map(|request_id| (request_id, fingerprint(&call, &text)));
@@ -311,8 +315,13 @@ impl ToolService {
         match work.way {
             Way::Module(run) => run.drive(|live| guest(tool, live, egress)).await,
             Way::Fresh(run, job) => {
-                let children = ChildCalls::of(&self.link, run.live(), job.depth);
-                run.drive(|live| builtin::run(tool, job, live, egress, children)).await
+                // Made when the run begins: the time it waits for a slot is not its own.
+                let link = self.link.clone();
+                let go = |live: Arc<Live>| {
+                    let children = ChildCalls::of(&link, &live, job.depth);
+                    builtin::run(tool, job, live, egress, children)
+                };
+                run.drive(go).await
             }
             Way::Session(run) => run.drive().await,
         }
@@ -324,6 +333,11 @@ impl ToolService {
             Called::New(work) => self.drive(*work).await,
             Called::Existing(live) => self.sessions.answer(live).await,
         }
+    }
+
+    /// The limits of a call of this tool that asks for none.
+    pub(super) fn usual_limits(&self, tool: &str) -> Result<Limits> {
+        Ok(self.limits.resolve(&self.catalog.tool(tool)?.manifest.limits, &LimitsRequest::default()))
     }
 
     fn read_parameters(&self, parameters: Parameters) -> Result<(Value, Bytes)> {

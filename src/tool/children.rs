@@ -62,6 +62,8 @@ impl ChildCalls {
         let Some(service) = self.tools.upgrade() else {
             return Err(self.refuse(tool, "the server is shutting down".into(), "SHUTTING_DOWN"));
         };
+        let refused = |error: Error| self.refuse(tool, error.to_string(), error.reason().name());
+        let usual = service.usual_limits(tool).map_err(refused)?;
         let text = String::from_utf8_lossy(&parameters).into_owned();
         let call = Call {
             tool: tool.into(),
@@ -69,7 +71,10 @@ impl ChildCalls {
             inputs: Default::default(),
             stdin: Bytes::new(),
             limits: LimitsRequest {
-                wall_time: Some(self.deadline.saturating_duration_since(Instant::now())),
+                // Its own limits, within what is left of the parent's: the parent waits for it, so nothing is
+                // spent twice.
+                wall_time: Some(usual.wall_time.min(self.deadline.saturating_duration_since(Instant::now()))),
+                child_executions: Some(usual.child_executions.min(limits.child_executions - made - 1)),
                 child_depth: Some(limits.child_depth),
                 ..LimitsRequest::default()
             },
@@ -80,11 +85,11 @@ impl ChildCalls {
             principal: self.parent.origin().principal.clone(),
             parent: Some((self.parent.origin().id, self.depth + 1)),
         };
-        let refused = |error: Error| self.refuse(tool, error.to_string(), error.reason().name());
         let called = service.begin(call).await.map_err(refused)?;
         let id = called.live().origin().id;
         self.tell(tool, Some((id, ExecutionState::Running)), "");
         let live = service.finish(called).await.map_err(refused)?;
+        self.parent.meter().nested_executions(live.meter().read().child_executions);
         let Execution { state, outcome, .. } = live.execution();
         let message = outcome.map(|outcome| outcome.message.clone()).unwrap_or_default();
         self.tell(tool, Some((id, state)), &message);

@@ -12,6 +12,8 @@ def _install():
 
     host_call = _host.call
     dumps, loads = json.dumps, json.loads
+    # Text may hold halves of characters, which JSON can spell and its readers refuse.
+    spell = json.JSONEncoder(ensure_ascii=False).encode
     compile_, exec_, eval_, isinstance_, len_, type_, str_, repr_ = (
         compile, exec, eval, isinstance, len, type, str, repr)
     FileIO, BufferedReader, BufferedWriter, TextIOWrapper = (
@@ -28,7 +30,7 @@ def _install():
     MAX_TEXT = 256 << 10
 
     def ask(header, payload=b""):
-        request = dumps(header).encode() + b"\n" + payload
+        request = spell(header).encode("utf-8", "replace") + b"\n" + payload
         if len_(request) > MAX_REQUEST:
             raise ValueError(f"one message to the host has at most {MAX_REQUEST} bytes, this one has {len_(request)}")
         answer = host_call(request)
@@ -288,6 +290,9 @@ def _install():
             ask({"m": "exception", "type": name, "message": "<the message cannot be shown>"}, text.encode())
 
     def explain(problem, stderr):
+        if isinstance_(problem, SyntaxError) and problem.text is None and problem.filename in linecache.cache:
+            # Found after parsing: the compiler had a tree, not the text.
+            problem.text = linecache.getline(problem.filename, problem.lineno or 0) or None
         summary = without_us(traceback.TracebackException.from_exception(problem, capture_locals=False, compact=True))
         text = "".join(summary.format())
         if len_(text) > MAX_TRACEBACK:

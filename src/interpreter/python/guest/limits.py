@@ -45,6 +45,31 @@ def _install():
     import http.client
     http.client.HTTPSConnection = type("HTTPSConnection", (), {"__init__": refuse(OSError, no_tls)})
 
+    import hashlib
+    if not hasattr(hashlib, "pbkdf2_hmac"):
+        # Elsewhere OpenSSL has it, which is not here; the rest of hashlib needs none.
+        import hmac
+
+        def pbkdf2_hmac(hash_name, password, salt, iterations, dklen=None):
+            """Password based key derivation function 2 (PKCS #5 v2.0) with HMAC."""
+            if iterations < 1:
+                raise ValueError("iteration value must be greater than 0.")
+            size = hashlib.new(hash_name).digest_size
+            length = size if dklen is None else dklen
+            if length < 1:
+                raise ValueError("key length must be greater than 0.")
+            password, salt, key = bytes(password), bytes(salt), b""
+            for block in range(1, -(-length // size) + 1):
+                last = hmac.digest(password, salt + block.to_bytes(4, "big"), hash_name)
+                total = int.from_bytes(last, "big")
+                for _ in range(iterations - 1):
+                    last = hmac.digest(password, last, hash_name)
+                    total ^= int.from_bytes(last, "big")
+                key += total.to_bytes(size, "big")
+            return key[:length]
+
+        hashlib.pbkdf2_hmac = pbkdf2_hmac
+
     class Missing:
         """Modules of C that this build has not, with what to use instead."""
         reasons = {"_ssl": no_tls, "_multiprocessing": no_processes, "_posixsubprocess": no_processes}

@@ -1,0 +1,10 @@
+import configparser, ipaddress, shlex, textwrap, tomllib, urllib.parse as up, uuid, difflib, fnmatch, pprint, unicodedata, locale
+print(up.urlsplit("https://u:p@ex.com:8080/a/b;c?q=1&q=2&e=#frag"), up.parse_qs("a=1&a=2&b=%C3%A9+x"), up.quote("é /?&"), up.unquote("%E6%BC%A2"), up.urljoin("http://a/b/c/d", "../x?y"), up.urlencode({"a": [1, 2], "b": "é"}, doseq=True))
+print(ipaddress.ip_network("10.0.0.0/29").num_addresses, [str(h) for h in ipaddress.ip_network("192.168.1.0/30").hosts()], ipaddress.ip_address("::1").is_loopback, ipaddress.ip_address("2001:db8::1").exploded)
+print(uuid.uuid5(uuid.NAMESPACE_DNS, "example.com"), uuid.UUID(int=5).hex, shlex.split("a 'b c' \"d\\\"e\" f\\ g"), shlex.quote("it's"))
+c = configparser.ConfigParser(); c.read_string("[a]\nx = 1\ny = %(x)s2\n[b]\nz: yes\n"); print(c["a"]["y"], c.getboolean("b", "z"), c.sections())
+print(tomllib.loads('a = 1\nb = [1.5, "x"]\n[t.u]\nd = 2020-01-02T03:04:05Z\n'))
+print(textwrap.fill("The quick brown fox jumps over the lazy dog again and again", 24, initial_indent="* ", subsequent_indent="  "), textwrap.dedent("  a\n    b\n  c"), textwrap.shorten("one two three four", 12))
+print("\n".join(difflib.unified_diff(["a", "b", "c"], ["a", "x", "c", "d"], "old", "new", lineterm="")), difflib.get_close_matches("appel", ["ape", "apple", "peach"]), difflib.SequenceMatcher(None, "abcd", "bcde").ratio())
+print(fnmatch.filter(["a.py", "b.txt", "c.pyc"], "*.py?"), unicodedata.normalize("NFD", "é") == "e\u0301", unicodedata.name("🦀"), unicodedata.category("Ⅷ"))
+pprint.pprint({"k" * 20: list(range(30)), "a": {"nested": ["x" * 30, "y" * 30, {"z": None}]}}, width=60)
