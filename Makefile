@@ -1,4 +1,4 @@
-# make serve: builds and starts a server with the example tools.  make test: prepares and runs all tests.
+# make serve: builds, installs Python and JavaScript (once), starts a server with the example tools.  make test: prepares and runs all tests.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CASEMATE := $(TARGET)/release/casemate
 

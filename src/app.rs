@@ -262,6 +262,7 @@ impl Parts {
                 directory: config.interpreters_directory(),
                 max_idle: config.interpreters.idle_memories,
                 pagemap: config.engine.pagemap != crate::config::PagemapUse::Off,
+                packages: config.interpreters.packages.clone(),
             },
             &engine,
         );

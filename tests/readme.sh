@@ -45,7 +45,7 @@ export CASEMATE_ADDRESS=$address
 "$casemate" tools list | expect 'the CLI lists tools' 'text_stats'
 "$casemate" run echo '{"text": "hello"}' | expect 'the CLI runs a tool' 'hello'
 if [ -n "${CASEMATE_INTERPRETERS__DIRECTORY:-}" ]; then
-  "$casemate" run python '{"code": "import pandas as pd\npd.DataFrame({\"a\": [1, 2]}).a.sum()"}' 2>&1 | expect 'Python runs' '3'
+  "$casemate" run python 'import pandas as pd; pd.DataFrame({"a": [1, 2]}).a.sum()' 2>&1 | expect 'Python runs' '3'
   "$casemate" run javascript '{"code": "const n: number = 40; console.log(n + 2)", "language": "typescript"}' | expect 'TypeScript runs' '42'
   session=$("$casemate" sessions create python)
   "$casemate" run python --session "$session" '{"code": "x = 41"}'
@@ -53,6 +53,14 @@ if [ -n "${CASEMATE_INTERPRETERS__DIRECTORY:-}" ]; then
   "$casemate" sessions fork "$session" | expect 'a session is copied' '.'
   "$casemate" sessions snapshot "$session" with-x | expect 'a session is frozen' 'with-x'
   "$casemate" run python --snapshot with-x '{"code": "x"}' 2>&1 | expect 'isolates start from it' '41'
+  # What pip would put there, without a network.
+  mkdir -p packages/cowsay packages/cowsay-6.1.dist-info
+  echo 'def cow(text): print(f"< {text} >")' > packages/cowsay/__init__.py
+  printf 'Metadata-Version: 2.1\nName: cowsay\nVersion: 6.1\n' > packages/cowsay-6.1.dist-info/METADATA
+  echo 'import cowsay' > preload.py
+  "$casemate" snapshots build talk --preload preload.py --packages packages | expect 'a snapshot is built' 'cowsay 6.1'
+  "$casemate" run python --snapshot talk 'import cowsay; cowsay.cow("moo")' | expect 'its packages are there' '< moo >'
+  "$casemate" snapshots list | expect 'snapshots are listed' '"sizeBytes"'
 fi
 "$casemate" executions list | expect 'the CLI lists executions' 'echo'
 "$casemate" health | expect 'the probe answers' '.'

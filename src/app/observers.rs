@@ -144,7 +144,11 @@ pub fn load_interpreters(interpreters: &Interpreters, health: &Health) {
             match interpreter.load().await {
                 Ok(()) => {
                     let artifact = interpreter.artifact();
-                    health.set(name, ComponentState::Up, format!("{} {}", artifact.package, artifact.version));
+                    let what = format!("{} {}", artifact.package, artifact.version);
+                    match interpreter.packages_problem() {
+                        None => health.set(name, ComponentState::Up, what),
+                        Some(problem) => health.set(name, ComponentState::Degraded, format!("{what}; {problem}")),
+                    }
                 }
                 Err(error) => {
                     tracing::error!(%error, "an interpreter cannot be loaded");

@@ -52,7 +52,7 @@ pub fn needed(path: &str) -> Option<Permission> {
         ("Sessions", "CreateSession" | "ForkSession" | "SnapshotSession" | "CloseSession") => Permission::Execute,
 
         ("Snapshots", "ListSnapshots" | "GetSnapshot") => Permission::Read,
-        ("Snapshots", "DeleteSnapshot") => Permission::Manage,
+        ("Snapshots", "BuildSnapshot" | "DeleteSnapshot") => Permission::Manage,
 
         (
             "Containers",

@@ -4,6 +4,7 @@
 //! `sessions` and `snapshots` are clients of it. People get tables when standard output is a terminal, programs get
 //! JSON otherwise or with `--json`. An error is three lines: what failed, why, what to do.
 
+mod build;
 mod client;
 mod compile_module;
 mod config;
@@ -16,6 +17,7 @@ mod inputs;
 mod interpreters;
 mod left;
 mod manifest;
+mod offline;
 mod output;
 mod present;
 mod run;
@@ -57,7 +59,7 @@ struct Cli {
 }
 
 /// Flags of every verb.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct Global {
     /// The server: host:port, http://host:port or unix:PATH. For `serve`, the IP:PORT to listen on.
     /// Else CASEMATE_ADDRESS (clients only), else server.address of the configuration
@@ -99,7 +101,7 @@ enum Verb {
     /// Start, list, copy, freeze and close sessions: interpreters that keep their state between calls
     #[command(subcommand)]
     Sessions(sessions::SessionsVerb),
-    /// List and delete snapshots: frozen states to start from
+    /// Build, list and delete snapshots: frozen states to start from
     #[command(subcommand)]
     Snapshots(snapshots::SnapshotsVerb),
     /// Compile one module from standard input: what the server starts for each new module

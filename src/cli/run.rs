@@ -7,6 +7,7 @@ use super::inputs::InputArgs;
 use super::left::Left;
 use super::save::Saver;
 use super::{Global, output};
+use crate::interpreter::install::Artifact;
 use crate::proto::v1::execution_event::Event;
 use crate::proto::v1::tool_call::Input;
 use crate::proto::v1::tool_target::Target;
@@ -31,7 +32,8 @@ const ID_HEADER: &str = "casemate-execution-id";
 pub struct RunArgs {
     /// Name of the tool
     tool: String,
-    /// The parameters: a JSON object, or - to read it from standard input
+    /// The parameters: a JSON object, or - to read it from standard input. For python and javascript, code as it
+    /// is will do
     #[arg(value_name = "JSON", default_value = "{}")]
     parameters: String,
     #[command(flatten)]
@@ -62,6 +64,15 @@ pub struct RunArgs {
     detach: bool,
 }
 
+/// Code for an interpreter that was given as it is, as parameters.
+fn of_code(tool: &str, text: String) -> String {
+    let is_object = || serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text).is_ok();
+    if Artifact::of(tool).is_none() || is_object() {
+        return text;
+    }
+    serde_json::json!({ "code": text }).to_string()
+}
+
 /// `key=value`.
 pub fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -82,6 +93,7 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, Failure> {
         "-" => read_stdin()?,
         _ => args.parameters,
     };
+    let parameters = of_code(&args.tool, parameters);
     let saver = args.output_dir.map(Saver::new).transpose()?;
     let client = Client::connect(global).await?;
     let wall_time = match args.timeout.map(prost_types::Duration::try_from).transpose() {
@@ -204,5 +216,23 @@ async fn cancel(client: &Client, id: String) {
     if let Err(status) = client.executions().cancel_execution(request).await {
         // The stream goes on; how the run ends is still told.
         eprintln!("casemate: execution {id} could not be cancelled: {}", status.message());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_may_stand_for_parameters() {
+        let cases = [
+            ("python", "print(1)\n", r#"{"code":"print(1)\n"}"#),
+            ("python", r#"{"code": "1"}"#, r#"{"code": "1"}"#),
+            ("javascript", "({a: 1})", r#"{"code":"({a: 1})"}"#),
+            ("echo", "no JSON", "no JSON"),
+        ];
+        for (tool, text, expected) in cases {
+            assert_eq!(of_code(tool, text.into()), expected);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! `casemate snapshots`: frozen states to start from.
 
+use super::build::{self, BuildArgs};
 use super::client::Client;
 use super::failure::Failure;
 use super::output::Format;
@@ -15,6 +16,8 @@ const PAGE: i32 = 1000;
 
 #[derive(Debug, Subcommand)]
 pub enum SnapshotsVerb {
+    /// Build a snapshot with further packages and preloaded modules
+    Build(BuildArgs),
     /// List snapshots by name, with the size of each
     List {
         /// Only for this tool
@@ -35,9 +38,15 @@ pub enum SnapshotsVerb {
 
 /// Does what the verb says.
 pub async fn run(verb: SnapshotsVerb, global: &Global) -> Result<ExitCode, Failure> {
+    let verb = match verb {
+        // It may bring its own server.
+        SnapshotsVerb::Build(args) => return build::run(args, global).await.map(|()| ExitCode::SUCCESS),
+        verb => verb,
+    };
     let client = Client::connect(global).await?;
     let format = Format::choose(global);
     match verb {
+        SnapshotsVerb::Build(_) => {}
         SnapshotsVerb::List { tool } => list(&client, tool, format).await?,
         SnapshotsVerb::Get { name } => {
             let answer = client.snapshots().get_snapshot(GetSnapshotRequest { snapshot_id: name.clone() }).await;

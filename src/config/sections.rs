@@ -197,11 +197,14 @@ pub struct InterpretersSection {
     /// Memories kept between runs, each for the tenant it served; up to 4 MiB each.
     #[serde(with = "forms::count")]
     pub idle_memories: usize,
+    /// A directory of further packages that all isolates of Python see; read once when the server starts.
+    #[serde(with = "forms::optional_path", skip_serializing_if = "Option::is_none")]
+    pub packages: Option<PathBuf>,
 }
 
 impl Default for InterpretersSection {
     fn default() -> Self {
-        InterpretersSection { directory: None, idle_memories: 32 }
+        InterpretersSection { directory: None, idle_memories: 32, packages: None }
     }
 }
 

@@ -3,7 +3,8 @@
 //! A live isolate is its written pages, its files and its open descriptors. So it can be frozen, brought back
 //! in another process, and copied.
 
-use super::memory::{Image, Tenant};
+use super::memory::Tenant;
+use super::origin::{Frozen, Meta, Origin};
 use super::runtime::Isolate;
 use super::service::{Ended, Interpreter};
 use super::talk::{Said, Talk, Turn};
@@ -17,8 +18,8 @@ use crate::engine::Egress;
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use twox_hash::XxHash3_128;
 
@@ -34,7 +35,7 @@ const TYPICAL: u64 = 3 << 19;
 pub struct Kept {
     interpreter: Arc<Interpreter>,
     isolate: Isolate,
-    image: Arc<Image>,
+    origin: Arc<Origin>,
     tenant: Tenant,
     memory_bytes: u64,
     scratch_bytes: u64,
@@ -72,40 +73,26 @@ pub struct KeptTurn {
     pub children: Option<Arc<dyn Children>>,
 }
 
-/// A state, or what changed of one, as data.
-#[derive(Clone, Debug, Default)]
-pub struct Frozen {
-    /// Bytes of the memory by their address.
-    pub pieces: Vec<(u64, Bytes)>,
-    /// Everything else.
-    pub meta: Bytes,
-}
-
-/// What of a state is no memory.
-#[derive(Serialize, Deserialize)]
-struct Meta {
-    /// Bytes of memory.
-    memory: u64,
-    /// SHA-256 of the image that the pages are changes of.
-    image: [u8; 32],
-    world: wasi::State,
-}
-
 impl Interpreter {
-    /// Starts an isolate to be kept: from an image and, with it, the files and descriptors of its snapshot.
+    /// Opens the files of a snapshot. `Err` says why they are of no use.
+    pub async fn open(&self, directory: &Path) -> Result<std::result::Result<Origin, String>> {
+        Ok(Origin::open(directory, &self.loaded().await?.library))
+    }
+
+    /// Starts an isolate to be kept: from a snapshot, or from the built-in image.
     pub async fn keep(
         self: &Arc<Self>,
         tenant: Tenant,
-        from: Option<(Arc<Image>, Bytes)>,
+        from: Option<Arc<Origin>>,
         memory_bytes: u64,
         scratch_bytes: u64,
     ) -> Result<Kept> {
-        let loaded = self.loaded().await?;
-        let (image, world) = match from {
-            None => (loaded.image.clone(), None),
-            Some((image, meta)) => (image, Some(read(&meta).map_err(Error::Internal)?.world)),
+        let origin = match from {
+            Some(origin) => origin,
+            None => self.loaded().await?.origin.clone(),
         };
-        self.begin(tenant, image, world, memory_bytes, scratch_bytes).await
+        let world = origin.world().cloned();
+        self.begin(tenant, origin, world, memory_bytes, scratch_bytes).await
     }
 
     /// Brings an isolate back. `layers` are a whole state and what changed since, in order. `Err` says why they
@@ -113,22 +100,22 @@ impl Interpreter {
     pub async fn thaw(
         self: &Arc<Self>,
         tenant: Tenant,
-        from: Option<Arc<Image>>,
+        from: Option<Arc<Origin>>,
         layers: &[Frozen],
         memory_bytes: u64,
         scratch_bytes: u64,
     ) -> Result<std::result::Result<Kept, String>> {
         let loaded = self.loaded().await?;
-        let image = from.unwrap_or_else(|| loaded.image.clone());
+        let origin = from.unwrap_or_else(|| loaded.origin.clone());
         let Some(newest) = layers.last() else { return Ok(Err("there is nothing to bring back".into())) };
-        let meta = match read(&newest.meta) {
+        let meta = match Meta::read(&newest.meta) {
             Ok(meta) => meta,
             Err(problem) => return Ok(Err(problem)),
         };
-        if meta.image != image.digest() {
+        if meta.image != origin.image().digest() {
             return Ok(Err("it belongs to another image".into()));
         }
-        let mut kept = self.begin(tenant, image, Some(meta.world), memory_bytes, scratch_bytes).await?;
+        let mut kept = self.begin(tenant, origin, Some(meta.world), memory_bytes, scratch_bytes).await?;
         for layer in layers {
             if let Err(problem) = kept.lay_over(meta.memory, &layer.pieces).await {
                 return Ok(Err(problem));
@@ -142,24 +129,24 @@ impl Interpreter {
     async fn begin(
         self: &Arc<Self>,
         tenant: Tenant,
-        image: Arc<Image>,
+        origin: Arc<Origin>,
         world: Option<wasi::State>,
         memory_bytes: u64,
         scratch_bytes: u64,
     ) -> Result<Kept> {
         let loaded = self.loaded().await?;
-        let config = loaded.library.world(scratch_bytes);
+        let config = loaded.library.world(origin.base(), scratch_bytes);
         let wasi = match world {
             None => Wasi::new(config),
             Some(state) => Wasi::thaw(state, config)
                 .map_err(|problem| Error::Internal(format!("the files of a snapshot cannot be used: {problem}")))?,
         };
-        let isolate = Isolate::start(&loaded.runtime, &image, &tenant, wasi, memory_bytes).await;
+        let isolate = Isolate::start(&loaded.runtime, origin.image(), &tenant, wasi, memory_bytes).await;
         let isolate = isolate.map_err(|error| Error::Internal(format!("an isolate cannot be made: {error:#}")))?;
         Ok(Kept {
             interpreter: self.clone(),
             isolate,
-            image,
+            origin,
             tenant,
             memory_bytes,
             scratch_bytes,
@@ -168,10 +155,6 @@ impl Interpreter {
             own: TYPICAL,
         })
     }
-}
-
-fn read(meta: &[u8]) -> std::result::Result<Meta, String> {
-    postcard::from_bytes(meta).map_err(|error| format!("its description cannot be read: {error}"))
 }
 
 impl Kept {
@@ -230,13 +213,13 @@ impl Kept {
 
     /// Memory of its own in bytes, as last counted: what dropping it would free.
     pub fn memory_bytes(&self) -> u64 {
-        let grown = self.isolate.memory().len().saturating_sub(self.image.memory_bytes()) as u64;
+        let grown = self.isolate.memory().len().saturating_sub(self.origin.image().memory_bytes()) as u64;
         self.own.max(grown / 2)
     }
 
-    /// The image it started from.
-    pub fn image(&self) -> &Arc<Image> {
-        &self.image
+    /// What it started from.
+    pub fn origin(&self) -> &Arc<Origin> {
+        &self.origin
     }
 
     /// Numbers of the pages that were written, in order.
@@ -251,7 +234,7 @@ impl Kept {
             }
             // The kernel cannot say: compare.
             None => {
-                let image = self.image.memory();
+                let image = self.origin.image().memory();
                 let differs = |(index, page): (usize, &[u8])| {
                     let at = index * PAGE;
                     let same = match image.get(at..at + PAGE) {
@@ -301,11 +284,10 @@ impl Kept {
     fn meta(&self) -> Result<Bytes> {
         let meta = Meta {
             memory: self.isolate.memory().len() as u64,
-            image: self.image.digest(),
+            image: self.origin.image().digest(),
             world: self.isolate.wasi().freeze(),
         };
-        let bytes = postcard::to_stdvec(&meta);
-        Ok(bytes.map_err(|error| Error::Internal(format!("a state cannot be written down: {error}")))?.into())
+        Ok(meta.write()?.into())
     }
 
     /// A copy of the present state, with randomness of its own.
@@ -314,7 +296,7 @@ impl Kept {
         let world = self.isolate.wasi().freeze();
         let mut copy = self
             .interpreter
-            .begin(self.tenant.clone(), self.image.clone(), Some(world), self.memory_bytes, self.scratch_bytes)
+            .begin(self.tenant.clone(), self.origin.clone(), Some(world), self.memory_bytes, self.scratch_bytes)
             .await?;
         let memory = self.isolate.memory();
         copy.isolate.grow(memory.len()).await.map_err(|error| Error::Internal(format!("{error:#}")))?;
@@ -340,39 +322,6 @@ impl Kept {
         }
         Ok(())
     }
-}
-
-/// Writes the memory of a frozen state as an image of its own: `base` with the pieces over it.
-pub fn develop(frozen: &Frozen, base: &Image, path: &std::path::Path) -> Result<u64> {
-    let meta = read(&frozen.meta).map_err(Error::Internal)?;
-    if meta.image != base.digest() {
-        return Err(Error::Internal("a state was to be laid over another image than its own".into()));
-    }
-    let length = usize::try_from(meta.memory).map_err(|error| Error::Internal(error.to_string()))?;
-    let mut memory = base.memory().to_vec();
-    memory.resize(length.max(memory.len()), 0);
-    for (address, bytes) in &frozen.pieces {
-        let start = *address as usize;
-        let place = start.checked_add(bytes.len()).and_then(|end| memory.get_mut(start..end));
-        let place = place.ok_or_else(|| Error::Internal("a state has pages outside of its memory".into()))?;
-        place.copy_from_slice(bytes);
-    }
-    Image::write(path, base.artifact(), &memory).map_err(|error| Error::StoreUnavailable {
-        problem: format!("{} cannot be written: {error}", path.display()),
-    })?;
-    Ok(memory.len() as u64)
-}
-
-/// What is no memory of a state whose memory became an image of its own.
-pub fn on_image(meta: &[u8], image: &std::path::Path) -> Result<Vec<u8>> {
-    let mut meta = read(meta).map_err(Error::Internal)?;
-    meta.image = Image::open(image).map_err(Error::Internal)?.digest();
-    postcard::to_stdvec(&meta).map_err(|error| Error::Internal(format!("a state cannot be written down: {error}")))
-}
-
-/// SHA-256 of the image that a state belongs to.
-pub fn base_of(frozen: &Frozen) -> Result<[u8; 32]> {
-    read(&frozen.meta).map(|meta| meta.image).map_err(Error::Internal)
 }
 
 fn at(memory: &[u8], page: u32) -> &[u8] {

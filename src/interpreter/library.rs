@@ -1,16 +1,16 @@
 //! The read-only files an interpreter sees: its library, mapped rather than read.
 
-use super::install::place;
 use super::memory::Mapped;
+use super::packages::Packages;
 use super::runtime::Language;
-use super::wasi::{self, Base};
+use super::stored;
+use super::wasi::{self, Base, Part};
 use bytes::Bytes;
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read, Write};
+use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipArchive, ZipWriter};
+use zip::ZipArchive;
 
 /// Name of the library in an interpreter's directory.
 const LIBRARY: &str = "python315.zip";
@@ -38,8 +38,7 @@ pub(super) fn store_data(directory: &Path) -> Result<(), String> {
         .read_to_end(&mut inner)
         .map_err(|error| format!("{DATA} cannot be unpacked: {error}"))?;
     let mut inner = ZipArchive::new(Cursor::new(inner)).map_err(damaged)?;
-    let mut stored = ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    let mut files = Vec::new();
     for index in 0..inner.len() {
         let mut file = inner.by_index(index).map_err(damaged)?;
         // Examples that nothing but matplotlib's own gallery reads.
@@ -49,34 +48,9 @@ pub(super) fn store_data(directory: &Path) -> Result<(), String> {
         }
         let mut content = Vec::new();
         file.read_to_end(&mut content).map_err(|error| format!("{DATA} cannot be unpacked: {error}"))?;
-        stored.start_file(name, options).map_err(damaged)?;
-        stored.write_all(&content).map_err(|error| error.to_string())?;
+        files.push((name, content.into()));
     }
-    let stored = stored.finish().map_err(damaged)?.into_inner();
-    place(&path, |file| file.write_all(&stored))
-        .map_err(|error| format!("{} cannot be written: {error}", path.display()))
-}
-
-/// The data files: path and content, mapped.
-pub(super) fn data_files(directory: &Path) -> Result<Vec<(String, Bytes)>, String> {
-    let path = directory.join(STORED);
-    let damaged = |error: zip::result::ZipError| format!("{} is damaged: {error}", path.display());
-    let mapped = Mapped::open(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    let bytes = Bytes::from_owner(mapped);
-    let mut archive = ZipArchive::new(Cursor::new(bytes.clone())).map_err(damaged)?;
-    let mut files = Vec::with_capacity(archive.len());
-    for index in 0..archive.len() {
-        let file = archive.by_index_raw(index).map_err(damaged)?;
-        let name = file.name().map_err(damaged)?.into_owned();
-        let start = file.data_start().and_then(|start| usize::try_from(start).ok());
-        let range = start.zip(usize::try_from(file.size()).ok()).and_then(|(start, size)| {
-            let end = start.checked_add(size)?;
-            (file.compression() == CompressionMethod::Stored && end <= bytes.len()).then_some(start..end)
-        });
-        let range = range.ok_or_else(|| format!("{} is damaged: {name}", path.display()))?;
-        files.push((name, bytes.slice(range)));
-    }
-    Ok(files)
+    stored::write(&path, files)
 }
 
 /// What every isolate of an interpreter sees, whether it runs or is being made.
@@ -101,24 +75,48 @@ pub(super) fn open(language: Language, directory: &Path) -> Result<Library, Stri
             let path = directory.join(LIBRARY);
             let library = Mapped::open(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
             base.file("/usr/local/lib/python315.zip", Bytes::from_owner(library));
-            for (name, content) in data_files(directory)? {
+            for (name, content) in stored::read(&directory.join(STORED))? {
                 base.file(&format!("{}/{name}", MATPLOTLIB.1), content);
             }
             preopens.push((MATPLOTLIB.0.to_owned(), MATPLOTLIB.1.to_owned()));
             environment.push("PYTHONTZPATH=".to_owned());
+            // On `sys.path` of every image, after the library, whether there is something in them or not.
+            base.mount("/usr/local/lib/snapshot-packages", Part::Snapshot);
+            base.mount("/usr/local/lib/site-packages", Part::Packages);
         }
         Language::JavaScript => base.channel("/dev/host"),
     }
     Ok(Library { base: Arc::new(base), preopens: preopens.into(), environment })
 }
 
+/// When the files of snapshots changed, in nanoseconds since 1970: any time but that of an empty directory.
+const SNAPSHOT_TIME: u64 = 1_000_000_000;
+
 impl Library {
+    /// Shows the operator's packages to all isolates.
+    pub fn add_packages(&mut self, packages: Packages) {
+        let modified = packages.modified.max(SNAPSHOT_TIME);
+        Arc::make_mut(&mut self.base).fill(Part::Packages, packages.files, modified);
+    }
+
+    /// The files of isolates from a snapshot that has packages of its own.
+    pub fn with(&self, packages: impl IntoIterator<Item = (String, Bytes)>) -> Arc<Base> {
+        let mut base = (*self.base).clone();
+        base.fill(Part::Snapshot, packages, SNAPSHOT_TIME);
+        Arc::new(base)
+    }
+
+    /// The files of all other isolates.
+    pub fn base(&self) -> &Arc<Base> {
+        &self.base
+    }
+
     /// The world of a fresh isolate, or of one that comes back.
-    pub fn world(&self, scratch_bytes: u64) -> wasi::Config {
+    pub fn world(&self, base: &Arc<Base>, scratch_bytes: u64) -> wasi::Config {
         wasi::Config {
             arguments: vec!["main".into()],
             environment: self.environment.clone(),
-            base: self.base.clone(),
+            base: base.clone(),
             preopens: self.preopens.clone(),
             input: None,
             output: None,

@@ -4,7 +4,9 @@ use super::children::Children;
 use super::install::{ARTIFACTS, Artifact, Installed};
 use super::library::{self, Library};
 use super::memory::{Image, SlotFacts, Slots, Tenant};
-use super::runtime::{Isolate, Runtime, fingerprint};
+use super::origin::Origin;
+use super::packages::Packages;
+use super::runtime::{Isolate, Language, Runtime, fingerprint};
 use super::talk::{Said, Talk, Turn};
 use super::wasi::Wasi;
 use super::{files, install};
@@ -31,6 +33,8 @@ pub struct InterpretersConfig {
     pub max_idle: usize,
     /// Whether written pages may be found through the kernel's page map.
     pub pagemap: bool,
+    /// A directory of further packages that all isolates of Python see.
+    pub packages: Option<PathBuf>,
 }
 
 /// The interpreters of a server. Cheap to clone.
@@ -59,6 +63,7 @@ impl Interpreters {
                 image_digest: image.map(|image| image.digest()).unwrap_or_default(),
                 artifact,
                 directory,
+                packages: config.packages.clone().filter(|_| artifact.language == Language::Python),
                 installed,
                 slots: slots.clone(),
                 engine: engine.clone(),
@@ -88,6 +93,7 @@ impl Interpreters {
 pub struct Interpreter {
     artifact: &'static Artifact,
     directory: PathBuf,
+    packages: Option<PathBuf>,
     installed: std::result::Result<Installed, String>,
     slots: Slots,
     engine: Engine,
@@ -99,7 +105,9 @@ pub struct Interpreter {
 pub(super) struct Loaded {
     pub runtime: Runtime,
     pub library: Library,
-    pub image: Arc<Image>,
+    pub origin: Arc<Origin>,
+    /// Why the operator's packages are not there.
+    pub problem: Option<String>,
 }
 
 /// What one run is given.
@@ -189,13 +197,25 @@ impl Interpreter {
         self.loaded().await.map(drop)
     }
 
+    /// Has no memory kept that shows this image: it is not used any more.
+    pub fn forget(&self, origin: &Origin) {
+        self.slots.forget(origin.image());
+    }
+
+    /// Why the operator's packages are missing, once it is loaded.
+    pub fn packages_problem(&self) -> Option<&str> {
+        self.loaded.get()?.problem.as_deref()
+    }
+
     pub(super) async fn loaded(&self) -> Result<&Loaded> {
         let missing = |problem: &str| Error::InterpreterMissing { name: self.name().into(), problem: problem.into() };
         self.loaded
             .get_or_try_init(|| async {
                 let installed = self.installed.clone().map_err(|problem| missing(&problem))?;
                 let (directory, slots, artifact) = (self.directory.clone(), self.slots.clone(), self.artifact);
-                let loading = tokio::task::spawn_blocking(move || load(&directory, &installed, artifact, &slots));
+                let packages = self.packages.clone();
+                let load = move || load(&directory, packages.as_deref(), &installed, artifact, &slots);
+                let loading = tokio::task::spawn_blocking(load);
                 let loaded = loading.await.map_err(|error| Error::Internal(format!("loading panicked: {error}")))?;
                 let loaded = loaded.map_err(|problem| missing(&problem))?;
                 self.engine.adopt(loaded.runtime.engine().clone());
@@ -228,12 +248,13 @@ impl Interpreter {
 
     async fn fresh(&self, run: Run) -> Result<(Ended, Option<Isolate>)> {
         let loaded = self.loaded().await?;
-        let mut wasi = Wasi::new(loaded.library.world(run.limits.scratch_bytes));
+        let mut wasi = Wasi::new(loaded.library.world(loaded.origin.base(), run.limits.scratch_bytes));
         wasi.connect(Some(run.input), Some(run.output.clone()), None);
         if let Err(error) = files::put(&mut wasi, &run.inputs.files) {
             return Ok((Ended::new(Exit::NotStarted, error.to_string()), None));
         }
-        let isolate = Isolate::start(&loaded.runtime, &loaded.image, &run.tenant, wasi, run.limits.memory_bytes);
+        let isolate =
+            Isolate::start(&loaded.runtime, loaded.origin.image(), &run.tenant, wasi, run.limits.memory_bytes);
         let mut isolate =
             isolate.await.map_err(|error| Error::Internal(format!("an isolate cannot be made: {error:#}")))?;
         let talk = Talk {
@@ -306,6 +327,7 @@ impl Ended {
 
 fn load(
     directory: &Path,
+    packages: Option<&Path>,
     installed: &Installed,
     artifact: &Artifact,
     slots: &Slots,
@@ -320,6 +342,23 @@ fn load(
     // SAFETY: this is the output of our own compiler, in a directory that is ours alone, and its digest was
     // just compared with the one written down when it was made.
     let runtime = unsafe { Runtime::load(&code, artifact.language, slots) }.map_err(|error| format!("{error:#}"))?;
-    let library = library::open(artifact.language, directory)?;
-    Ok(Loaded { runtime, library, image: Arc::new(image) })
+    let mut library = library::open(artifact.language, directory)?;
+    let problem = packages.and_then(|path| add_packages(&mut library, path).err());
+    let origin = Arc::new(Origin::built_in(image, &library));
+    Ok(Loaded { runtime, library, origin, problem })
+}
+
+/// Shows the operator's packages. The files are read rather than mapped: whoever cuts off a file that is mapped
+/// here would end the server.
+fn add_packages(library: &mut Library, path: &Path) -> std::result::Result<(), String> {
+    let mut left_out = |what| tracing::warn!(directory = %path.display(), "left out of interpreters.packages: {what}");
+    let packages = Packages::read(path, &mut left_out).map_err(|problem| {
+        let text = format!("{} (interpreters.packages) is not used: {problem}; mend it and restart", path.display());
+        tracing::error!("{text}");
+        text
+    })?;
+    let names = packages.versions().join(", ");
+    tracing::info!(directory = %path.display(), files = packages.files.len(), names, "packages for all isolates");
+    library.add_packages(packages);
+    Ok(())
 }

@@ -65,7 +65,7 @@ impl Server {
         tokio::spawn(health::follow(health, reporter));
 
         let executions = Executions::new(tools.registry().clone());
-        let snapshots = snapshots::Snapshots::new(sessions.snapshots().clone());
+        let snapshots = snapshots::Snapshots::new(sessions.clone());
         let sessions = sessions::Sessions::new(sessions, tools.catalog().clone());
         let mut routes = Routes::builder();
         routes

@@ -3,20 +3,38 @@
 use super::caller;
 use super::convert::{self, snapshot as to};
 use super::status::status;
+use crate::domain::id::RequestId;
 use crate::error::{Error, Result};
+use crate::interpreter::packages::{MAX_BYTES, MAX_FILES};
 use crate::proto::v1;
+use crate::session::kernel::Build;
+use crate::session::{Sessions, SnapshotBuild, check_name};
+use crate::tool::check_labels;
+use bytes::Bytes;
+use prost::Message;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use tonic::{Request, Response, Status};
+use tokio_stream::StreamExt;
+use tonic::{Request, Response, Status, Streaming};
+use v1::build_snapshot_request::Part;
+
+/// Bytes of a description.
+const MAX_DESCRIPTION: usize = 4 << 10;
+
+/// Bytes of a preload.
+const MAX_PRELOAD: usize = 1 << 20;
 
 /// The service.
 pub struct Snapshots {
+    sessions: Arc<Sessions>,
     snapshots: Arc<crate::session::Snapshots>,
 }
 
 impl Snapshots {
-    /// Serves these snapshots.
-    pub fn new(snapshots: Arc<crate::session::Snapshots>) -> Self {
-        Snapshots { snapshots }
+    /// Serves the snapshots of these sessions.
+    pub fn new(sessions: Arc<Sessions>) -> Self {
+        let snapshots = sessions.snapshots().clone();
+        Snapshots { sessions, snapshots }
     }
 
     fn list(&self, request: v1::ListSnapshotsRequest) -> Result<v1::ListSnapshotsResponse> {
@@ -43,6 +61,76 @@ impl Snapshots {
     }
 }
 
+/// What a build is made from, as its messages come in.
+struct Upload {
+    header: v1::BuildSnapshotHeader,
+    files: Vec<(String, Bytes)>,
+    /// Tells one build from another that has its request id.
+    fingerprint: [u8; 32],
+}
+
+impl Upload {
+    async fn read(mut parts: Streaming<v1::BuildSnapshotRequest>) -> Result<Upload, Status> {
+        let refuse = |field: &str, text: &str| status(Error::invalid(field, text));
+        let Some(Part::Header(header)) = parts.next().await.transpose()?.and_then(|part| part.part) else {
+            return Err(refuse("header", "the first message of a build is its header"));
+        };
+        let mut hash = Sha256::new();
+        hash.update(v1::BuildSnapshotHeader { request_id: String::new(), ..header.clone() }.encode_to_vec());
+        let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+        let mut total = 0;
+        while let Some(part) = parts.next().await.transpose()? {
+            let Some(Part::File(file)) = part.part else {
+                return Err(refuse("part", "expected a file; only the first message carries a header"));
+            };
+            hash.update(file.encode_to_vec());
+            total += file.data.len() as u64;
+            match files.last_mut() {
+                Some((path, data)) if *path == file.path => data.extend_from_slice(&file.data),
+                _ => files.push((file.path, file.data)),
+            }
+            // Before the rest arrives; what else is wrong is told when all is there.
+            if files.len() > MAX_FILES || total > MAX_BYTES {
+                let text = format!("more than {MAX_FILES} files or {MAX_BYTES} bytes; leave out what is not needed");
+                return Err(refuse("file", &text));
+            }
+        }
+        let files = files.into_iter().map(|(path, data)| (path, data.into())).collect();
+        Ok(Upload { header, files, fingerprint: hash.finalize().into() })
+    }
+
+    fn wanted(self, principal: Arc<str>) -> Result<SnapshotBuild> {
+        let header = self.header;
+        let request_id: Option<RequestId> = convert::request_id("header.request_id", &header.request_id)?;
+        check_name("header.name", &header.name)?;
+        if header.tool.is_empty() {
+            return Err(Error::invalid("header.tool", "is required, for example \"python\""));
+        }
+        check_labels("header.labels", &header.labels)?;
+        for (field, text, limit) in [
+            ("header.description", &header.description, MAX_DESCRIPTION),
+            ("header.preload", &header.preload, MAX_PRELOAD),
+            ("header.preload_name", &header.preload_name, MAX_DESCRIPTION),
+        ] {
+            if text.len() > limit {
+                return Err(Error::invalid(field, format!("is {} bytes; at most {limit}", text.len())));
+            }
+        }
+        if header.preload.is_empty() && self.files.is_empty() {
+            return Err(Error::invalid("header.preload", "is required where there are no packages: nothing is built"));
+        }
+        Ok(SnapshotBuild {
+            name: header.name,
+            tool: header.tool,
+            description: header.description,
+            labels: header.labels,
+            build: Build { preload: header.preload, preload_name: header.preload_name, packages: self.files },
+            principal,
+            request: request_id.map(|id| (id, self.fingerprint)),
+        })
+    }
+}
+
 fn required(id: String) -> Result<String> {
     if id.is_empty() { Err(Error::invalid("snapshot_id", "is required: an id or a name")) } else { Ok(id) }
 }
@@ -62,6 +150,17 @@ impl v1::snapshots_server::Snapshots for Snapshots {
     ) -> Result<Response<v1::GetSnapshotResponse>, Status> {
         let found = required(request.into_inner().snapshot_id).and_then(|id| self.snapshots.get(&id));
         Ok(Response::new(v1::GetSnapshotResponse { snapshot: Some(to::snapshot(&found.map_err(status)?)) }))
+    }
+
+    async fn build_snapshot(
+        &self,
+        request: Request<Streaming<v1::BuildSnapshotRequest>>,
+    ) -> Result<Response<v1::BuildSnapshotResponse>, Status> {
+        let principal = caller(&request);
+        let upload = Upload::read(request.into_inner()).await?;
+        let wanted = upload.wanted(principal).map_err(status)?;
+        let (snapshot, output) = self.sessions.build(wanted).await.map_err(status)?;
+        Ok(Response::new(v1::BuildSnapshotResponse { snapshot: Some(to::snapshot(&snapshot)), output }))
     }
 
     async fn delete_snapshot(

@@ -36,6 +36,39 @@ pub trait Kernels: Send + Sync + 'static {
     /// Writes what [`Kernel::image`] gave as the files of a snapshot into `directory`, which is there and empty.
     /// Called off the async workers. Files are flushed to disk by whoever calls.
     fn develop(&self, image: Frozen, directory: &Path) -> Result<Developed>;
+
+    /// Makes the state of a snapshot from packages and code to run before it is frozen. `INVALID_ARGUMENT` where
+    /// that is impossible, and for a preload that fails.
+    fn build(&self, _build: Build) -> BoxFuture<'_, Result<Built>> {
+        let text = format!("is {:?}, whose snapshots are made from sessions, not built", self.tool());
+        Box::pin(std::future::ready(Err(Error::invalid("tool", text))))
+    }
+}
+
+/// What to build a snapshot from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Build {
+    /// Code to run before the freeze.
+    pub preload: String,
+    /// What tracebacks call it; empty for a name of the kernel's choice.
+    pub preload_name: String,
+    /// Files of packages: paths below the directory of packages, and contents.
+    pub packages: Vec<(String, Bytes)>,
+}
+
+/// Writes the files of a snapshot into a directory.
+pub type Write = Box<dyn FnOnce(&Path) -> Result<Developed> + Send>;
+
+/// What was built, not written yet.
+pub struct Built {
+    /// Packages, each "name version".
+    pub packages: Vec<String>,
+    /// Modules that were loaded.
+    pub modules: Vec<String>,
+    /// What the preload wrote, bounded.
+    pub output: String,
+    /// Writes the files of the snapshot, as [`Kernels::develop`] does.
+    pub write: Write,
 }
 
 /// One interpreter with state.

@@ -8,6 +8,7 @@
 //! - sessions are bounded in number, memory, disk, idle time and life, and their end has a reason ([`keep`]);
 //! - after a kill of the server they go on as of their last checkpoint and say so ([`recovery`]).
 
+mod build;
 mod call;
 pub mod checkpoint;
 mod close;
@@ -28,6 +29,7 @@ mod snapshots;
 #[cfg(test)]
 mod tests;
 
+pub use build::SnapshotBuild;
 pub use call::{SessionCall, SessionCalled, SessionRun};
 pub use config::SessionsConfig;
 pub use copy::{Fork, SessionSnapshot};

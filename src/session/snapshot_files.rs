@@ -3,8 +3,11 @@
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+/// What the system counts room on disk in, whatever the file system.
+const BLOCK: u64 = 512;
 
 /// The files of a directory by name; anything but files is refused.
 fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -16,7 +19,7 @@ fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// SHA-256 over names, sizes and contents, and the bytes of all contents.
+/// SHA-256 over names, sizes and contents, and the bytes that all of it takes on disk: memories have holes.
 pub(super) fn digest_directory(directory: &Path) -> io::Result<([u8; 32], u64)> {
     let mut hash = Sha256::new();
     let mut total = 0;
@@ -24,7 +27,8 @@ pub(super) fn digest_directory(directory: &Path) -> io::Result<([u8; 32], u64)> 
     for path in files_of(directory)? {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         let mut file = fs::File::open(&path)?;
-        let size = file.metadata()?.len();
+        let metadata = file.metadata()?;
+        let size = metadata.len();
         hash.update((name.len() as u64).to_le_bytes());
         hash.update(name);
         hash.update(size.to_le_bytes());
@@ -41,7 +45,7 @@ pub(super) fn digest_directory(directory: &Path) -> io::Result<([u8; 32], u64)> 
         if read != size {
             return Err(io::Error::other(format!("{} changed while it was read", path.display())));
         }
-        total += size;
+        total += metadata.blocks() * BLOCK;
     }
     Ok((hash.finalize().into(), total))
 }

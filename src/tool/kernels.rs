@@ -10,22 +10,18 @@ use crate::domain::time::Timestamp;
 use crate::engine::Egress;
 use crate::error::{Error, Result};
 use crate::execution::{Ended, Live};
-use crate::interpreter::{self, Image, Interpreter, Interpreters, Kept, KeptTurn, base_of, develop};
+use crate::interpreter::{self, Interpreter, Interpreters, Kept, KeptTurn, Origin, base_of};
 use crate::session::BuiltIns;
 use crate::session::kernel::{
     self, BoxFuture, Developed, Extent, Frozen, Kernel, KernelSpec, Kernels, Thaw, Turn, Turned,
 };
-use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Weak};
 
-/// The memory in a snapshot's directory.
-const MEMORY: &str = "memory.image";
-
-/// Its files and descriptors.
-const STATE: &str = "state";
+/// Snapshots that are kept open, so that a fresh isolate of one need not open it again.
+const OPEN: usize = 16;
 
 /// Makes kernels of one interpreter, and isolates from its snapshots.
 pub struct InterpreterKernels(Arc<Shared>);
@@ -34,20 +30,30 @@ struct Shared {
     interpreter: Arc<Interpreter>,
     egress: Arc<dyn Egress>,
     tools: Link,
-    /// Images that something runs on, by their digest and by where they are.
-    images: Mutex<Images>,
+    origins: Mutex<Origins>,
+    /// One build at a time: each may take much memory.
+    building: tokio::sync::Mutex<()>,
 }
 
+/// What something runs on, or ran on lately.
 #[derive(Default)]
-struct Images {
-    by_digest: HashMap<[u8; 32], Weak<Image>>,
-    by_path: HashMap<PathBuf, Weak<Image>>,
+struct Origins {
+    /// All that something runs on, by the digest of the memory.
+    by_digest: HashMap<[u8; 32], Weak<Origin>>,
+    /// The snapshots that were used last, the latest one last.
+    latest: Vec<(Weak<kernel::Image>, Arc<Origin>)>,
 }
 
 impl InterpreterKernels {
     /// Kernels of this interpreter.
     pub fn new(interpreter: Arc<Interpreter>, egress: Arc<dyn Egress>, tools: Link) -> InterpreterKernels {
-        InterpreterKernels(Arc::new(Shared { interpreter, egress, tools, images: Mutex::default() }))
+        InterpreterKernels(Arc::new(Shared {
+            interpreter,
+            egress,
+            tools,
+            origins: Mutex::default(),
+            building: tokio::sync::Mutex::default(),
+        }))
     }
 
     /// Name of the interpreter and of its tool.
@@ -56,43 +62,58 @@ impl InterpreterKernels {
     }
 
     /// The memory, files and descriptors of a snapshot.
-    pub fn open(&self, snapshot: &kernel::Image) -> Result<(Arc<Image>, Bytes)> {
-        self.0.open(snapshot)
+    pub async fn open(&self, snapshot: &Arc<kernel::Image>) -> Result<Arc<Origin>> {
+        self.0.open(snapshot).await
     }
 }
 
 impl Shared {
-    fn open(&self, snapshot: &kernel::Image) -> Result<(Arc<Image>, Bytes)> {
-        let unreadable = |problem: String| Error::SnapshotUnusable {
+    async fn open(&self, snapshot: &Arc<kernel::Image>) -> Result<Arc<Origin>> {
+        let of = |known: &(Weak<kernel::Image>, Arc<Origin>)| known.0.as_ptr() == Arc::as_ptr(snapshot);
+        {
+            let latest = &mut self.origins.lock().latest;
+            if let Some(at) = latest.iter().position(of) {
+                let known = latest.remove(at);
+                let origin = known.1.clone();
+                latest.push(known);
+                return Ok(origin);
+            }
+        }
+        let opened = self.interpreter.open(snapshot.directory()).await?;
+        let origin = Arc::new(opened.map_err(|problem| Error::SnapshotUnusable {
             name: snapshot.id().to_string(),
             problem: format!("cannot be used: {problem}"),
-        };
-        let path = snapshot.directory().join(MEMORY);
-        let state = snapshot.directory().join(STATE);
-        let state = std::fs::read(&state).map_err(|error| unreadable(error.to_string()))?;
-        let known = self.images.lock().by_path.get(&path).and_then(Weak::upgrade);
-        let image = match known {
-            Some(image) => image,
-            None => {
-                let image = Arc::new(Image::open(&path).map_err(unreadable)?);
-                self.remember(&image);
-                image
+        })?);
+        self.remember(&origin);
+        let mut origins = self.origins.lock();
+        let latest = &mut origins.latest;
+        // Another call may have been faster: then there are two for a while.
+        latest.retain(|known| !of(known));
+        latest.push((Arc::downgrade(snapshot), origin.clone()));
+        let too_many = latest.len().saturating_sub(OPEN);
+        for (_, origin) in latest.drain(..too_many) {
+            self.interpreter.forget(&origin);
+        }
+        // Files of a deleted snapshot take room on disk as long as they are mapped.
+        latest.retain(|(snapshot, origin)| {
+            let there = snapshot.strong_count() > 0;
+            if !there {
+                self.interpreter.forget(origin);
             }
-        };
-        Ok((image, state.into()))
+            there
+        });
+        Ok(origin)
     }
 
-    fn remember(&self, image: &Arc<Image>) {
-        let mut images = self.images.lock();
-        images.by_digest.retain(|_, image| image.strong_count() > 0);
-        images.by_path.retain(|_, image| image.strong_count() > 0);
-        images.by_digest.insert(image.digest(), Arc::downgrade(image));
-        images.by_path.insert(image.path().to_owned(), Arc::downgrade(image));
+    fn remember(&self, origin: &Arc<Origin>) {
+        let by_digest = &mut self.origins.lock().by_digest;
+        by_digest.retain(|_, origin| origin.strong_count() > 0);
+        by_digest.insert(origin.image().digest(), Arc::downgrade(origin));
     }
 
     fn kernel(self: &Arc<Self>, kept: Kept, spec: KernelSpec) -> Box<dyn Kernel> {
         // So that a snapshot of it finds what its pages are changes of.
-        self.remember(kept.image());
+        self.remember(kept.origin());
         Box::new(InterpreterKernel { shared: self.clone(), kept: Some(kept), spec })
     }
 }
@@ -114,7 +135,10 @@ impl Kernels for InterpreterKernels {
     fn start(&self, spec: KernelSpec) -> BoxFuture<'_, Result<Box<dyn Kernel>>> {
         let shared = self.0.clone();
         Box::pin(async move {
-            let from = spec.image.as_deref().map(|snapshot| shared.open(snapshot)).transpose()?;
+            let from = match &spec.image {
+                Some(snapshot) => Some(shared.open(snapshot).await?),
+                None => None,
+            };
             let limits = spec.limits;
             let kept = shared.interpreter.keep(nobody(), from, limits.memory_bytes, limits.scratch_bytes).await?;
             Ok(shared.kernel(kept, spec))
@@ -124,16 +148,18 @@ impl Kernels for InterpreterKernels {
     fn thaw(&self, spec: KernelSpec, layers: Vec<Frozen>) -> BoxFuture<'_, Result<Box<dyn Kernel>, Thaw>> {
         let shared = self.0.clone();
         Box::pin(async move {
-            let from = spec.image.as_deref().map(|snapshot| shared.open(snapshot)).transpose().map_err(Thaw::Failed)?;
+            let from = match &spec.image {
+                Some(snapshot) => Some(shared.open(snapshot).await.map_err(Thaw::Failed)?),
+                None => None,
+            };
             let limits = spec.limits;
             let layers: Vec<interpreter::Frozen> = layers
                 .into_iter()
                 .map(|layer| interpreter::Frozen { pieces: layer.pieces, meta: layer.meta })
                 .collect();
-            let image = from.map(|(image, _)| image);
             let thawed = shared
                 .interpreter
-                .thaw(nobody(), image, &layers, limits.memory_bytes, limits.scratch_bytes)
+                .thaw(nobody(), from, &layers, limits.memory_bytes, limits.scratch_bytes)
                 .await
                 .map_err(Thaw::Failed)?;
             Ok(shared.kernel(thawed.map_err(Thaw::Unusable)?, spec))
@@ -142,15 +168,23 @@ impl Kernels for InterpreterKernels {
 
     fn develop(&self, image: Frozen, directory: &Path) -> Result<Developed> {
         let frozen = interpreter::Frozen { pieces: image.pieces, meta: image.meta };
-        let base = self.0.images.lock().by_digest.get(&base_of(&frozen)?).and_then(Weak::upgrade);
-        let base = base.ok_or_else(|| Error::Internal("the image of a session is no longer open".into()))?;
-        let total_bytes = develop(&frozen, &base, &directory.join(MEMORY))?;
-        // The pages are in the image now.
-        let state = interpreter::on_image(&frozen.meta, &directory.join(MEMORY))?;
-        std::fs::write(directory.join(STATE), state).map_err(|error| Error::StoreUnavailable {
-            problem: format!("{} cannot be written: {error}", directory.display()),
-        })?;
-        Ok(Developed { total_bytes })
+        let origin = self.0.origins.lock().by_digest.get(&base_of(&frozen)?).and_then(Weak::upgrade);
+        let origin = origin.ok_or_else(|| Error::Internal("what a session started from is no longer open".into()))?;
+        Ok(Developed { total_bytes: origin.develop(&frozen, &[], directory)? })
+    }
+
+    fn build(&self, build: kernel::Build) -> BoxFuture<'_, Result<kernel::Built>> {
+        Box::pin(async move {
+            let _one = self.0.building.lock().await;
+            let kernel::Build { preload, preload_name, packages } = build;
+            let built = self.0.interpreter.build(interpreter::Build { preload, preload_name, packages }).await?;
+            Ok(kernel::Built {
+                packages: built.packages.clone(),
+                modules: built.modules.clone(),
+                output: built.output.clone(),
+                write: Box::new(move |directory| Ok(Developed { total_bytes: built.write(directory)? })),
+            })
+        })
     }
 }
 
@@ -239,11 +273,11 @@ impl Kernel for InterpreterKernel {
 /// Runs code once, in a fresh isolate from a snapshot.
 pub(super) async fn run_from(
     kernels: &InterpreterKernels,
-    snapshot: &kernel::Image,
+    snapshot: &Arc<kernel::Image>,
     run: interpreter::Run,
     live: &Arc<Live>,
 ) -> Result<Ended> {
-    let from = kernels.open(snapshot)?;
+    let from = kernels.open(snapshot).await?;
     let limits = run.limits;
     let interpreter = &kernels.0.interpreter;
     let kept = interpreter.keep(run.tenant, Some(from), limits.memory_bytes, limits.scratch_bytes).await?;

@@ -3,6 +3,7 @@
 //! The interpreters come from the directory that `CASEMATE_TEST_INTERPRETERS` names (`casemate interpreters install
 //! --directory DIR` fills one). Without it these tests are skipped, loudly; with `CI=true` they fail.
 
+mod builds;
 mod children;
 mod damage;
 mod faults;

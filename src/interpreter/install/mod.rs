@@ -176,7 +176,7 @@ impl Install<'_> {
         let start = Arc::new(Image::open(&directory.join("start.image")).map_err(&fail)?);
         let said = Arc::new(Listener::default());
         let library = library::open(artifact.language, directory).map_err(&fail)?;
-        let mut wasi = Wasi::new(library.world(PRELOAD_SCRATCH));
+        let mut wasi = Wasi::new(library.world(library.base(), PRELOAD_SCRATCH));
         wasi.connect(None, Some(said.clone()), None);
         let ticking = Ticking::start(runtime.engine().clone());
         let isolate = Isolate::start(&runtime, &start, &"preload".into(), wasi, PRELOAD_MEMORY).await;

@@ -68,7 +68,7 @@ fn check_node(base: &Base, next: Ino, ino: Ino, node: &Node) -> Checked {
         (None, Kind::Link(target)) if target.is_empty() || target.len() > MAX_PATH => {
             Err("a link leads to an impossible path")
         }
-        (None, _) if ino >= next => Err("a file has a number that was never given"),
+        (None, _) if ino < base.first_free() || ino >= next => Err("a file has a number that was never given"),
         (None, _) => Ok(()),
     }
 }

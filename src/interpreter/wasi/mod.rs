@@ -18,7 +18,7 @@ mod tests;
 mod tree;
 
 pub use files::{Change, SCRATCH};
-pub use node::Base;
+pub use node::{Base, Part};
 
 use crate::domain::io::{InputSource, OutputSink};
 use bytes::Bytes;

@@ -178,68 +178,123 @@ impl Node {
     }
 }
 
-/// A base: what every isolate begins with.
-#[derive(Debug)]
+/// A part of a base. Each counts its nodes from a place of its own, so that what one part holds changes no
+/// number of another, nor of what an isolate made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What comes with the interpreter.
+    Library = 0,
+    /// What the operator adds for all isolates. It may change from one start of the server to the next under
+    /// states that were frozen before.
+    Packages = 1,
+    /// What a snapshot adds.
+    Snapshot = 2,
+}
+
+/// Parts of a base.
+const PARTS: usize = 3;
+
+/// Bits of a number that count within a part.
+const PART_BITS: u32 = 24;
+
+/// A base: what every isolate begins with. A clone shares the parts that it does not change.
+#[derive(Clone, Debug)]
 pub struct Base {
-    nodes: Vec<Node>,
+    parts: [Arc<Vec<Node>>; PARTS],
     digest: OnceLock<[u8; 16]>,
 }
 
 impl Default for Base {
     fn default() -> Self {
-        Base { nodes: vec![Node::directory(ROOT, false)], digest: OnceLock::new() }
+        let library = vec![Node::directory(ROOT, false)];
+        Base { parts: [library.into(), Arc::default(), Arc::default()], digest: OnceLock::new() }
+    }
+}
+
+impl Part {
+    /// Number of its first node, which is its own root.
+    fn root(self) -> Ino {
+        (self as Ino) << PART_BITS
     }
 }
 
 impl Base {
-    fn add(&mut self, path: &str, node: impl FnOnce(Ino) -> Node) {
+    fn add(&mut self, part: Part, path: &str, node: impl FnOnce(Ino) -> Node) {
         self.digest.take();
-        let mut at = ROOT;
-        let mut parts = path.split('/').filter(|part| !part.is_empty()).peekable();
+        let mut at = part.root();
+        let mut names = path.split('/').filter(|name| !name.is_empty()).peekable();
         let mut node = Some(node);
-        while let Some(part) = parts.next() {
-            let next = self.nodes.len() as Ino;
-            let Kind::Directory(names, _) = &mut self.nodes[at as usize].kind else { return };
-            if let Some(there) = names.get(part) {
+        let nodes = Arc::make_mut(&mut self.parts[part as usize]);
+        while let Some(name) = names.next() {
+            let next = part.root() + nodes.len() as Ino;
+            let index = (at - part.root()) as usize;
+            let Some(Kind::Directory(there, _)) = nodes.get_mut(index).map(|node| &mut node.kind) else { return };
+            if let Some(there) = there.get(name) {
                 at = *there;
                 continue;
             }
-            Arc::make_mut(names).insert(part.to_owned(), next);
-            let made = match (parts.peek(), node.take()) {
+            Arc::make_mut(there).insert(name.to_owned(), next);
+            let made = match (names.peek(), node.take()) {
                 (None, Some(node)) => node(at),
                 (_, later) => {
                     node = later;
-                    Node::directory(at, false)
+                    let modified = nodes[0].modified;
+                    Node { modified, ..Node::directory(at, false) }
                 }
             };
-            self.nodes.push(made);
+            nodes.push(made);
             at = next;
         }
     }
 
     /// Adds a file that can be read, and the directories on the way to it. What is there already stays.
     pub fn file(&mut self, path: &str, content: Bytes) {
-        self.add(path, |_| Node::new(Kind::File(Content::Shared(content)), false));
+        self.add(Part::Library, path, |_| Node::new(Kind::File(Content::Shared(content)), false));
     }
 
     /// Adds an empty directory below which an isolate may write.
     pub fn scratch(&mut self, path: &str) {
-        self.add(path, |parent| Node::directory(parent, true));
+        self.add(Part::Library, path, |parent| Node::directory(parent, true));
     }
 
     /// Adds the channel to the host.
     pub fn channel(&mut self, path: &str) {
-        self.add(path, |_| Node::new(Kind::Channel, true));
+        self.add(Part::Library, path, |_| Node::new(Kind::Channel, true));
+    }
+
+    /// Adds an empty directory that another part of the base will fill.
+    pub fn mount(&mut self, path: &str, part: Part) {
+        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+        self.add(Part::Library, directory, |parent| Node::directory(parent, false));
+        let Some(directory) = self.find(directory) else { return };
+        let library = Arc::make_mut(&mut self.parts[Part::Library as usize]);
+        if let Some(Kind::Directory(names, _)) = library.get_mut(directory as usize).map(|node| &mut node.kind) {
+            Arc::make_mut(names).insert(name.to_owned(), part.root());
+            self.parts[part as usize] = vec![Node::directory(directory, false)].into();
+        }
+    }
+
+    /// Fills the directory of a part with files, by their paths in it. `modified` is the time of the last change
+    /// of all of it, in nanoseconds since 1970: whoever remembers an empty directory sees by it that there is
+    /// something now.
+    pub fn fill(&mut self, part: Part, files: impl IntoIterator<Item = (String, Bytes)>, modified: u64) {
+        if let Some(root) = Arc::make_mut(&mut self.parts[part as usize]).first_mut() {
+            root.modified = modified;
+        }
+        for (path, content) in files {
+            self.add(part, &path, |_| Node { modified, ..Node::new(Kind::File(Content::Shared(content)), false) });
+        }
     }
 
     /// A node, by its number.
     pub fn node(&self, ino: Ino) -> Option<&Node> {
-        self.nodes.get(ino as usize)
+        let part = self.parts.get((ino >> PART_BITS) as usize)?;
+        part.get((ino & ((1 << PART_BITS) - 1)) as usize)
     }
 
-    /// The number that no node of the base has, nor any above it: those of an isolate begin here.
+    /// The number that no node of a base has, nor any above it: those of an isolate begin here.
     pub fn first_free(&self) -> Ino {
-        self.nodes.len() as Ino
+        (PARTS as Ino) << PART_BITS
     }
 
     /// Number of the node at a path.
@@ -252,29 +307,36 @@ impl Base {
     }
 
     /// Tells one base from another by their names, numbers and sizes: what was frozen over one refers to its
-    /// nodes by number.
+    /// nodes by number. The operator's packages do not count: they may change, and nothing of them is frozen but
+    /// descriptors of files that are open.
     pub fn digest(&self) -> [u8; 16] {
         *self.digest.get_or_init(|| {
             let mut hasher = Sha256::new();
-            for node in &self.nodes {
-                let kind = match &node.kind {
-                    Kind::Directory(..) => 0,
-                    Kind::File(_) => 1,
-                    Kind::Link(_) => 2,
-                    Kind::Channel => 3_u8,
-                };
-                hasher.update([kind, u8::from(node.writable)]);
-                hasher.update(node.size().to_le_bytes());
-                let names = node.names().map(|names| names.iter()).into_iter().flatten();
-                for (name, ino) in names {
-                    hasher.update((name.len() as u32).to_le_bytes());
-                    hasher.update(name);
-                    hasher.update(ino.to_le_bytes());
-                }
+            for part in [Part::Library, Part::Snapshot] {
+                let nodes = &self.parts[part as usize];
+                hasher.update((nodes.len() as u64).to_le_bytes());
+                nodes.iter().for_each(|node| digest_node(&mut hasher, node));
             }
             let mut digest = [0; 16];
             digest.copy_from_slice(&hasher.finalize()[..16]);
             digest
         })
+    }
+}
+
+fn digest_node(hasher: &mut Sha256, node: &Node) {
+    let kind = match &node.kind {
+        Kind::Directory(..) => 0,
+        Kind::File(_) => 1,
+        Kind::Link(_) => 2,
+        Kind::Channel => 3_u8,
+    };
+    hasher.update([kind, u8::from(node.writable)]);
+    hasher.update(node.size().to_le_bytes());
+    let names = node.names().map(|names| names.iter()).into_iter().flatten();
+    for (name, ino) in names {
+        hasher.update((name.len() as u32).to_le_bytes());
+        hasher.update(name);
+        hasher.update(ino.to_le_bytes());
     }
 }

@@ -80,6 +80,10 @@ def _install():
                 value.cache_clear()
     os.environ.pop("MPLCONFIGDIR")
 
+    # What a snapshot brings along, and what the operator of a server adds for everybody: after the library, so
+    # that neither can take the place of what is in it.
+    sys.path += ["/usr/local/lib/snapshot-packages", "/usr/local/lib/site-packages"]
+
 
 _install()
 del _install

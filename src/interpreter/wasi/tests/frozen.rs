@@ -1,7 +1,7 @@
 //! States that come from somewhere else.
 
 use super::super::descriptors::{Descriptor, OpenFile};
-use super::super::node::{Ino, Kind, Node};
+use super::super::node::{Ino, Kind, Node, Part};
 use super::super::tree::Want;
 use super::super::{State, Wasi};
 use super::{base, config, world};
@@ -144,6 +144,12 @@ fn impossible_states_are_refused() {
     refused("a channel of its own", &|wasi| node(wasi, "/work/second", &|node| node.kind = Kind::Channel));
     refused("a file that cannot be changed", &|wasi| node(wasi, "/work/second", &|node| node.writable = false));
     refused("a clock at its end", &|wasi| wasi.tree.clock = u64::MAX);
+    refused("a number of no part of the base", &|wasi| {
+        let second = wasi.at("/work/second").unwrap();
+        let own = wasi.tree.own.remove(&second).unwrap();
+        wasi.tree.own.insert(1 << 20, own);
+        scribble(wasi, "/work", |names| names.insert("second".into(), 1 << 20));
+    });
     refused("a number that was not given", &|wasi| wasi.tree.next = wasi.tree.base.first_free() + 1);
     refused("a directory open as a file", &|wasi| {
         let ino = wasi.at("/work/a").unwrap();
@@ -164,6 +170,35 @@ fn another_library_is_told() {
     other.file("/usr/lib/more", Bytes::new());
     let problem = Wasi::thaw(state, config(other, 1 << 20)).err();
     assert_eq!(problem, Some("its files belong to another library"));
+}
+
+#[test]
+fn parts_of_a_base_change_by_themselves() {
+    let with = |part: Part, files: &[&'static str]| {
+        let mut base = base();
+        base.mount("/usr/lib/packages", Part::Packages);
+        base.mount("/usr/lib/snapshot", Part::Snapshot);
+        let files = files.iter().map(|path| ((*path).to_owned(), Bytes::from_static(path.as_bytes())));
+        base.fill(part, files, 7);
+        base
+    };
+    let mut wasi = Wasi::new(config(with(Part::Packages, &["a/b.py"]), 1 << 20));
+    assert_eq!(wasi.text("/usr/lib/packages/a/b.py").unwrap(), b"a/b.py");
+    assert_eq!(wasi.text("/usr/lib/packages/a/../../library.zip").unwrap(), b"library");
+    assert_eq!(wasi.tree.node(wasi.at("/usr/lib/packages").unwrap()).unwrap().modified, 7);
+    let file = wasi.at("/usr/lib/packages/a/b.py").unwrap();
+    assert!(wasi.tree.resize(file, 0).is_err());
+    wasi.put("own", &Bytes::from_static(b"own"), 0o644).unwrap();
+    let state = wasi.freeze();
+    // The operator's packages may be others when it comes back.
+    for packages in [&[][..], &["a/c.py", "a/b.py", "d.py"]] {
+        let back = Wasi::thaw(state.clone(), config(with(Part::Packages, packages), 1 << 20)).unwrap();
+        assert_eq!(back.text("/work/own").unwrap(), b"own");
+        assert_eq!(back.text("/usr/lib/packages/a/b.py").is_some(), !packages.is_empty());
+    }
+    // Those of its snapshot may not.
+    let other = Wasi::thaw(state, config(with(Part::Snapshot, &["x.py"]), 1 << 20)).err();
+    assert_eq!(other, Some("its files belong to another library"));
 }
 
 proptest! {

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63\x61semate/v1/snapshots.proto\x12\x0b\x63\x61semate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x04\n\x08Snapshot\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.casemate.v1.SnapshotKind\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.casemate.v1.SnapshotState\x12\x0f\n\x07problem\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x31\n\x06labels\x18\x07 \x03(\x0b\x32!.casemate.v1.Snapshot.LabelsEntry\x12\x11\n\tprincipal\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x14\n\nsession_id\x18\n \x01(\tH\x00\x12\x16\n\x0c\x63ontainer_id\x18\x0b \x01(\tH\x00\x12+\n\x05\x62uild\x18\x0c \x01(\x0b\x32\x1a.casemate.v1.SnapshotBuildH\x00\x12\x0c\n\x04tool\x18\r \x01(\t\x12\x0c\n\x04turn\x18\x0e \x01(\x04\x12\x16\n\x0eruntime_digest\x18\x0f \x01(\t\x12\x0e\n\x06\x64igest\x18\x10 \x01(\t\x12\x12\n\nsize_bytes\x18\x11 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x12 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_used_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06source\"V\n\rSnapshotBuild\x12\x18\n\x10\x62\x61se_snapshot_id\x18\x01 \x01(\t\x12\x10\n\x08packages\x18\x02 \x03(\t\x12\x19\n\x11preloaded_modules\x18\x03 \x03(\t\"j\n\x14ListSnapshotsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12+\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1b.casemate.v1.SnapshotFilter\"\x9b\x02\n\x0eSnapshotFilter\x12(\n\x05kinds\x18\x01 \x03(\x0e\x32\x19.casemate.v1.SnapshotKind\x12*\n\x06states\x18\x02 \x03(\x0e\x32\x1a.casemate.v1.SnapshotState\x12\x0c\n\x04tool\x18\x03 \x01(\t\x12\x13\n\x0bname_prefix\x18\x04 \x01(\t\x12\x37\n\x06labels\x18\x05 \x03(\x0b\x32\'.casemate.v1.SnapshotFilter.LabelsEntry\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x07 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Z\n\x15ListSnapshotsResponse\x12(\n\tsnapshots\x18\x01 \x03(\x0b\x32\x15.casemate.v1.Snapshot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x12GetSnapshotRequest\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\">\n\x13GetSnapshotResponse\x12\'\n\x08snapshot\x18\x01 \x01(\x0b\x32\x15.casemate.v1.Snapshot\"@\n\x15\x44\x65leteSnapshotRequest\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x18\n\x16\x44\x65leteSnapshotResponse*i\n\x0cSnapshotKind\x12\x1d\n\x19SNAPSHOT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19SNAPSHOT_KIND_INTERPRETER\x10\x01\x12\x1b\n\x17SNAPSHOT_KIND_CONTAINER\x10\x02*\x9e\x01\n\rSnapshotState\x12\x1e\n\x1aSNAPSHOT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17SNAPSHOT_STATE_CREATING\x10\x01\x12\x18\n\x14SNAPSHOT_STATE_READY\x10\x02\x12\x1a\n\x16SNAPSHOT_STATE_DAMAGED\x10\x03\x12\x1a\n\x16SNAPSHOT_STATE_FOREIGN\x10\x04\x32\x90\x02\n\tSnapshots\x12V\n\rListSnapshots\x12!.casemate.v1.ListSnapshotsRequest\x1a\".casemate.v1.ListSnapshotsResponse\x12P\n\x0bGetSnapshot\x12\x1f.casemate.v1.GetSnapshotRequest\x1a .casemate.v1.GetSnapshotResponse\x12Y\n\x0e\x44\x65leteSnapshot\x12\".casemate.v1.DeleteSnapshotRequest\x1a#.casemate.v1.DeleteSnapshotResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63\x61semate/v1/snapshots.proto\x12\x0b\x63\x61semate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x04\n\x08Snapshot\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.casemate.v1.SnapshotKind\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.casemate.v1.SnapshotState\x12\x0f\n\x07problem\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x31\n\x06labels\x18\x07 \x03(\x0b\x32!.casemate.v1.Snapshot.LabelsEntry\x12\x11\n\tprincipal\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x14\n\nsession_id\x18\n \x01(\tH\x00\x12\x16\n\x0c\x63ontainer_id\x18\x0b \x01(\tH\x00\x12+\n\x05\x62uild\x18\x0c \x01(\x0b\x32\x1a.casemate.v1.SnapshotBuildH\x00\x12\x0c\n\x04tool\x18\r \x01(\t\x12\x0c\n\x04turn\x18\x0e \x01(\x04\x12\x16\n\x0eruntime_digest\x18\x0f \x01(\t\x12\x0e\n\x06\x64igest\x18\x10 \x01(\t\x12\x12\n\nsize_bytes\x18\x11 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x12 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_used_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06source\"V\n\rSnapshotBuild\x12\x18\n\x10\x62\x61se_snapshot_id\x18\x01 \x01(\t\x12\x10\n\x08packages\x18\x02 \x03(\t\x12\x19\n\x11preloaded_modules\x18\x03 \x03(\t\"j\n\x14ListSnapshotsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12+\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1b.casemate.v1.SnapshotFilter\"\x9b\x02\n\x0eSnapshotFilter\x12(\n\x05kinds\x18\x01 \x03(\x0e\x32\x19.casemate.v1.SnapshotKind\x12*\n\x06states\x18\x02 \x03(\x0e\x32\x1a.casemate.v1.SnapshotState\x12\x0c\n\x04tool\x18\x03 \x01(\t\x12\x13\n\x0bname_prefix\x18\x04 \x01(\t\x12\x37\n\x06labels\x18\x05 \x03(\x0b\x32\'.casemate.v1.SnapshotFilter.LabelsEntry\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x07 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Z\n\x15ListSnapshotsResponse\x12(\n\tsnapshots\x18\x01 \x03(\x0b\x32\x15.casemate.v1.Snapshot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x12GetSnapshotRequest\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\">\n\x13GetSnapshotResponse\x12\'\n\x08snapshot\x18\x01 \x01(\x0b\x32\x15.casemate.v1.Snapshot\"|\n\x14\x42uildSnapshotRequest\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32 .casemate.v1.BuildSnapshotHeaderH\x00\x12(\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x18.casemate.v1.PackageFileH\x00\x42\x06\n\x04part\"\xee\x01\n\x13\x42uildSnapshotHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12<\n\x06labels\x18\x04 \x03(\x0b\x32,.casemate.v1.BuildSnapshotHeader.LabelsEntry\x12\x0f\n\x07preload\x18\x05 \x01(\t\x12\x14\n\x0cpreload_name\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\")\n\x0bPackageFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"P\n\x15\x42uildSnapshotResponse\x12\'\n\x08snapshot\x18\x01 \x01(\x0b\x32\x15.casemate.v1.Snapshot\x12\x0e\n\x06output\x18\x02 \x01(\t\"@\n\x15\x44\x65leteSnapshotRequest\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x18\n\x16\x44\x65leteSnapshotResponse*i\n\x0cSnapshotKind\x12\x1d\n\x19SNAPSHOT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19SNAPSHOT_KIND_INTERPRETER\x10\x01\x12\x1b\n\x17SNAPSHOT_KIND_CONTAINER\x10\x02*\x9e\x01\n\rSnapshotState\x12\x1e\n\x1aSNAPSHOT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17SNAPSHOT_STATE_CREATING\x10\x01\x12\x18\n\x14SNAPSHOT_STATE_READY\x10\x02\x12\x1a\n\x16SNAPSHOT_STATE_DAMAGED\x10\x03\x12\x1a\n\x16SNAPSHOT_STATE_FOREIGN\x10\x04\x32\xea\x02\n\tSnapshots\x12V\n\rListSnapshots\x12!.casemate.v1.ListSnapshotsRequest\x1a\".casemate.v1.ListSnapshotsResponse\x12P\n\x0bGetSnapshot\x12\x1f.casemate.v1.GetSnapshotRequest\x1a .casemate.v1.GetSnapshotResponse\x12X\n\rBuildSnapshot\x12!.casemate.v1.BuildSnapshotRequest\x1a\".casemate.v1.BuildSnapshotResponse(\x01\x12Y\n\x0e\x44\x65leteSnapshot\x12\".casemate.v1.DeleteSnapshotRequest\x1a#.casemate.v1.DeleteSnapshotResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,10 +36,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SNAPSHOT_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_SNAPSHOTFILTER_LABELSENTRY']._loaded_options = None
   _globals['_SNAPSHOTFILTER_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_SNAPSHOTKIND']._serialized_start=1459
-  _globals['_SNAPSHOTKIND']._serialized_end=1564
-  _globals['_SNAPSHOTSTATE']._serialized_start=1567
-  _globals['_SNAPSHOTSTATE']._serialized_end=1725
+  _globals['_BUILDSNAPSHOTHEADER_LABELSENTRY']._loaded_options = None
+  _globals['_BUILDSNAPSHOTHEADER_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_SNAPSHOTKIND']._serialized_start=1951
+  _globals['_SNAPSHOTKIND']._serialized_end=2056
+  _globals['_SNAPSHOTSTATE']._serialized_start=2059
+  _globals['_SNAPSHOTSTATE']._serialized_end=2217
   _globals['_SNAPSHOT']._serialized_start=78
   _globals['_SNAPSHOT']._serialized_end=684
   _globals['_SNAPSHOT_LABELSENTRY']._serialized_start=629
@@ -58,10 +60,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSNAPSHOTREQUEST']._serialized_end=1301
   _globals['_GETSNAPSHOTRESPONSE']._serialized_start=1303
   _globals['_GETSNAPSHOTRESPONSE']._serialized_end=1365
-  _globals['_DELETESNAPSHOTREQUEST']._serialized_start=1367
-  _globals['_DELETESNAPSHOTREQUEST']._serialized_end=1431
-  _globals['_DELETESNAPSHOTRESPONSE']._serialized_start=1433
-  _globals['_DELETESNAPSHOTRESPONSE']._serialized_end=1457
-  _globals['_SNAPSHOTS']._serialized_start=1728
-  _globals['_SNAPSHOTS']._serialized_end=2000
+  _globals['_BUILDSNAPSHOTREQUEST']._serialized_start=1367
+  _globals['_BUILDSNAPSHOTREQUEST']._serialized_end=1491
+  _globals['_BUILDSNAPSHOTHEADER']._serialized_start=1494
+  _globals['_BUILDSNAPSHOTHEADER']._serialized_end=1732
+  _globals['_BUILDSNAPSHOTHEADER_LABELSENTRY']._serialized_start=629
+  _globals['_BUILDSNAPSHOTHEADER_LABELSENTRY']._serialized_end=674
+  _globals['_PACKAGEFILE']._serialized_start=1734
+  _globals['_PACKAGEFILE']._serialized_end=1775
+  _globals['_BUILDSNAPSHOTRESPONSE']._serialized_start=1777
+  _globals['_BUILDSNAPSHOTRESPONSE']._serialized_end=1857
+  _globals['_DELETESNAPSHOTREQUEST']._serialized_start=1859
+  _globals['_DELETESNAPSHOTREQUEST']._serialized_end=1923
+  _globals['_DELETESNAPSHOTRESPONSE']._serialized_start=1925
+  _globals['_DELETESNAPSHOTRESPONSE']._serialized_end=1949
+  _globals['_SNAPSHOTS']._serialized_start=2220
+  _globals['_SNAPSHOTS']._serialized_end=2582
 # @@protoc_insertion_point(module_scope)

@@ -387,6 +387,141 @@ class GetSnapshotResponse(google.protobuf.message.Message):
 global___GetSnapshotResponse = GetSnapshotResponse
 
 @typing.final
+class BuildSnapshotRequest(google.protobuf.message.Message):
+    """A part of a build."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    FILE_FIELD_NUMBER: builtins.int
+    @property
+    def header(self) -> global___BuildSnapshotHeader:
+        """What is to be built; the first message, and only the first."""
+
+    @property
+    def file(self) -> global___PackageFile:
+        """A file of the packages, or its next bytes."""
+
+    def __init__(
+        self,
+        *,
+        header: global___BuildSnapshotHeader | None = ...,
+        file: global___PackageFile | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["file", b"file", "header", b"header", "part", b"part"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["file", b"file", "header", b"header", "part", b"part"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["header", "file"] | None: ...
+
+global___BuildSnapshotRequest = BuildSnapshotRequest
+
+@typing.final
+class BuildSnapshotHeader(google.protobuf.message.Message):
+    """What is to be built."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    NAME_FIELD_NUMBER: builtins.int
+    TOOL_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    PRELOAD_FIELD_NUMBER: builtins.int
+    PRELOAD_NAME_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name of the snapshot: 1 to 64 of a-z, 0-9, "_", "-" and ".", beginning with a letter. Required."""
+    tool: builtins.str
+    """Name of the tool whose interpreter it holds. Required; only "python" can be built today."""
+    description: builtins.str
+    """What it holds, for people; at most 4,096 bytes."""
+    preload: builtins.str
+    """Code to run before the state is frozen, in a namespace that is not the user's `__main__`; at most 1 MiB."""
+    preload_name: builtins.str
+    """What tracebacks call that code, for example the name of its file; "preload.py" if empty."""
+    request_id: builtins.str
+    """Makes a retry harmless; a UUID."""
+    @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Labels for it; at most 64, keys and values of at most 256 bytes."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        tool: builtins.str = ...,
+        description: builtins.str = ...,
+        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        preload: builtins.str = ...,
+        preload_name: builtins.str = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["description", b"description", "labels", b"labels", "name", b"name", "preload", b"preload", "preload_name", b"preload_name", "request_id", b"request_id", "tool", b"tool"]) -> None: ...
+
+global___BuildSnapshotHeader = BuildSnapshotHeader
+
+@typing.final
+class PackageFile(google.protobuf.message.Message):
+    """A file of packages. At most 20,000 files and 256 MiB in one build."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """Path below the directory of packages, as `pip install --target` lays it out. Required."""
+    data: builtins.bytes
+    """Its content, or the next part of it: messages in a row with the same path are one file."""
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        data: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "path", b"path"]) -> None: ...
+
+global___PackageFile = PackageFile
+
+@typing.final
+class BuildSnapshotResponse(google.protobuf.message.Message):
+    """The snapshot, ready to start from."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SNAPSHOT_FIELD_NUMBER: builtins.int
+    OUTPUT_FIELD_NUMBER: builtins.int
+    output: builtins.str
+    """What the preload wrote to standard output and standard error; cut after 64 KiB."""
+    @property
+    def snapshot(self) -> global___Snapshot:
+        """The snapshot."""
+
+    def __init__(
+        self,
+        *,
+        snapshot: global___Snapshot | None = ...,
+        output: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["snapshot", b"snapshot"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["output", b"output", "snapshot", b"snapshot"]) -> None: ...
+
+global___BuildSnapshotResponse = BuildSnapshotResponse
+
+@typing.final
 class DeleteSnapshotRequest(google.protobuf.message.Message):
     """Deletes a snapshot."""
 

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class SnapshotsStub(object):
-    """Keeps frozen states from which fresh isolates, sessions and containers start. SnapshotSession and
-    SnapshotContainer make them. Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
+    """Keeps frozen states from which fresh isolates, sessions and containers start. SnapshotSession,
+    SnapshotContainer and BuildSnapshot make them. Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
     """
 
     def __init__(self, channel):
@@ -46,6 +46,11 @@ class SnapshotsStub(object):
                 request_serializer=casemate_dot_v1_dot_snapshots__pb2.GetSnapshotRequest.SerializeToString,
                 response_deserializer=casemate_dot_v1_dot_snapshots__pb2.GetSnapshotResponse.FromString,
                 _registered_method=True)
+        self.BuildSnapshot = channel.stream_unary(
+                '/casemate.v1.Snapshots/BuildSnapshot',
+                request_serializer=casemate_dot_v1_dot_snapshots__pb2.BuildSnapshotRequest.SerializeToString,
+                response_deserializer=casemate_dot_v1_dot_snapshots__pb2.BuildSnapshotResponse.FromString,
+                _registered_method=True)
         self.DeleteSnapshot = channel.unary_unary(
                 '/casemate.v1.Snapshots/DeleteSnapshot',
                 request_serializer=casemate_dot_v1_dot_snapshots__pb2.DeleteSnapshotRequest.SerializeToString,
@@ -54,8 +59,8 @@ class SnapshotsStub(object):
 
 
 class SnapshotsServicer(object):
-    """Keeps frozen states from which fresh isolates, sessions and containers start. SnapshotSession and
-    SnapshotContainer make them. Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
+    """Keeps frozen states from which fresh isolates, sessions and containers start. SnapshotSession,
+    SnapshotContainer and BuildSnapshot make them. Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
     """
 
     def ListSnapshots(self, request, context):
@@ -67,6 +72,18 @@ class SnapshotsServicer(object):
 
     def GetSnapshot(self, request, context):
         """Returns one snapshot. NOT_FOUND when there is none of that id or name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BuildSnapshot(self, request_iterator, context):
+        """Builds a snapshot on an interpreter's built-in image: with further packages, and with code that is run before
+        the state is frozen. First the header, then the files of the packages. The build runs in the sandbox, without
+        tools and network, for at most five minutes; the snapshot can be used at once. INVALID_ARGUMENT for files that
+        cannot be used, such as native code, and for a preload that fails, with its traceback; ALREADY_EXISTS when the
+        name is taken; FAILED_PRECONDITION when the tool is no interpreter or is not installed;
+        RESOURCE_EXHAUSTED when snapshots take all the room they may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,6 +110,11 @@ def add_SnapshotsServicer_to_server(servicer, server):
                     request_deserializer=casemate_dot_v1_dot_snapshots__pb2.GetSnapshotRequest.FromString,
                     response_serializer=casemate_dot_v1_dot_snapshots__pb2.GetSnapshotResponse.SerializeToString,
             ),
+            'BuildSnapshot': grpc.stream_unary_rpc_method_handler(
+                    servicer.BuildSnapshot,
+                    request_deserializer=casemate_dot_v1_dot_snapshots__pb2.BuildSnapshotRequest.FromString,
+                    response_serializer=casemate_dot_v1_dot_snapshots__pb2.BuildSnapshotResponse.SerializeToString,
+            ),
             'DeleteSnapshot': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteSnapshot,
                     request_deserializer=casemate_dot_v1_dot_snapshots__pb2.DeleteSnapshotRequest.FromString,
@@ -107,8 +129,8 @@ def add_SnapshotsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Snapshots(object):
-    """Keeps frozen states from which fresh isolates, sessions and containers start. SnapshotSession and
-    SnapshotContainer make them. Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
+    """Keeps frozen states from which fresh isolates, sessions and containers start. SnapshotSession,
+    SnapshotContainer and BuildSnapshot make them. Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
     """
 
     @staticmethod
@@ -155,6 +177,33 @@ class Snapshots(object):
             '/casemate.v1.Snapshots/GetSnapshot',
             casemate_dot_v1_dot_snapshots__pb2.GetSnapshotRequest.SerializeToString,
             casemate_dot_v1_dot_snapshots__pb2.GetSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BuildSnapshot(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/casemate.v1.Snapshots/BuildSnapshot',
+            casemate_dot_v1_dot_snapshots__pb2.BuildSnapshotRequest.SerializeToString,
+            casemate_dot_v1_dot_snapshots__pb2.BuildSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -18,8 +18,8 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class SnapshotsStub:
-    """Keeps frozen states from which fresh isolates, sessions and containers start. SnapshotSession and
-    SnapshotContainer make them. Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
+    """Keeps frozen states from which fresh isolates, sessions and containers start. SnapshotSession,
+    SnapshotContainer and BuildSnapshot make them. Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -35,6 +35,18 @@ class SnapshotsStub:
     ]
     """Returns one snapshot. NOT_FOUND when there is none of that id or name."""
 
+    BuildSnapshot: grpc.StreamUnaryMultiCallable[
+        snapshots_pb2.BuildSnapshotRequest,
+        snapshots_pb2.BuildSnapshotResponse,
+    ]
+    """Builds a snapshot on an interpreter's built-in image: with further packages, and with code that is run before
+    the state is frozen. First the header, then the files of the packages. The build runs in the sandbox, without
+    tools and network, for at most five minutes; the snapshot can be used at once. INVALID_ARGUMENT for files that
+    cannot be used, such as native code, and for a preload that fails, with its traceback; ALREADY_EXISTS when the
+    name is taken; FAILED_PRECONDITION when the tool is no interpreter or is not installed;
+    RESOURCE_EXHAUSTED when snapshots take all the room they may.
+    """
+
     DeleteSnapshot: grpc.UnaryUnaryMultiCallable[
         snapshots_pb2.DeleteSnapshotRequest,
         snapshots_pb2.DeleteSnapshotResponse,
@@ -44,8 +56,8 @@ class SnapshotsStub:
     """
 
 class SnapshotsAsyncStub:
-    """Keeps frozen states from which fresh isolates, sessions and containers start. SnapshotSession and
-    SnapshotContainer make them. Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
+    """Keeps frozen states from which fresh isolates, sessions and containers start. SnapshotSession,
+    SnapshotContainer and BuildSnapshot make them. Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
     """
 
     ListSnapshots: grpc.aio.UnaryUnaryMultiCallable[
@@ -60,6 +72,18 @@ class SnapshotsAsyncStub:
     ]
     """Returns one snapshot. NOT_FOUND when there is none of that id or name."""
 
+    BuildSnapshot: grpc.aio.StreamUnaryMultiCallable[
+        snapshots_pb2.BuildSnapshotRequest,
+        snapshots_pb2.BuildSnapshotResponse,
+    ]
+    """Builds a snapshot on an interpreter's built-in image: with further packages, and with code that is run before
+    the state is frozen. First the header, then the files of the packages. The build runs in the sandbox, without
+    tools and network, for at most five minutes; the snapshot can be used at once. INVALID_ARGUMENT for files that
+    cannot be used, such as native code, and for a preload that fails, with its traceback; ALREADY_EXISTS when the
+    name is taken; FAILED_PRECONDITION when the tool is no interpreter or is not installed;
+    RESOURCE_EXHAUSTED when snapshots take all the room they may.
+    """
+
     DeleteSnapshot: grpc.aio.UnaryUnaryMultiCallable[
         snapshots_pb2.DeleteSnapshotRequest,
         snapshots_pb2.DeleteSnapshotResponse,
@@ -69,8 +93,8 @@ class SnapshotsAsyncStub:
     """
 
 class SnapshotsServicer(metaclass=abc.ABCMeta):
-    """Keeps frozen states from which fresh isolates, sessions and containers start. SnapshotSession and
-    SnapshotContainer make them. Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
+    """Keeps frozen states from which fresh isolates, sessions and containers start. SnapshotSession,
+    SnapshotContainer and BuildSnapshot make them. Every method may answer UNAUTHENTICATED and PERMISSION_DENIED.
     """
 
     @abc.abstractmethod
@@ -88,6 +112,20 @@ class SnapshotsServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[snapshots_pb2.GetSnapshotResponse, collections.abc.Awaitable[snapshots_pb2.GetSnapshotResponse]]:
         """Returns one snapshot. NOT_FOUND when there is none of that id or name."""
+
+    @abc.abstractmethod
+    def BuildSnapshot(
+        self,
+        request_iterator: _MaybeAsyncIterator[snapshots_pb2.BuildSnapshotRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[snapshots_pb2.BuildSnapshotResponse, collections.abc.Awaitable[snapshots_pb2.BuildSnapshotResponse]]:
+        """Builds a snapshot on an interpreter's built-in image: with further packages, and with code that is run before
+        the state is frozen. First the header, then the files of the packages. The build runs in the sandbox, without
+        tools and network, for at most five minutes; the snapshot can be used at once. INVALID_ARGUMENT for files that
+        cannot be used, such as native code, and for a preload that fails, with its traceback; ALREADY_EXISTS when the
+        name is taken; FAILED_PRECONDITION when the tool is no interpreter or is not installed;
+        RESOURCE_EXHAUSTED when snapshots take all the room they may.
+        """
 
     @abc.abstractmethod
     def DeleteSnapshot(
