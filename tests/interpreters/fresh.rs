@@ -176,7 +176,7 @@ async fn two_tenants_find_nothing_of_each_other_in_ten_thousand_runs() {
     let engine = Engine::new(EngineConfig { max_running: 8, ..EngineConfig::default() }).unwrap();
     // Few idle memories, so that tenants displace each other; and both ways of resetting them.
     for pagemap in [true, false] {
-        let config = InterpretersConfig { directory: directory.clone(), max_idle: 3, pagemap };
+        let config = InterpretersConfig { directory: directory.clone(), max_idle: 3, pagemap, packages: None };
         let interpreters = Interpreters::open(&config, &engine);
         let python = interpreters.get("python").unwrap();
         let mut callers = JoinSet::new();

@@ -94,7 +94,7 @@ async fn javascript() -> Option<Arc<Interpreter>> {
     install.run(artifact).await.unwrap();
     drop(installing);
     let engine = Engine::new(EngineConfig { max_running: 4, ..EngineConfig::default() }).unwrap();
-    let config = InterpretersConfig { directory: directory.into(), max_idle: 4, pagemap: true };
+    let config = InterpretersConfig { directory: directory.into(), max_idle: 4, pagemap: true, packages: None };
     Interpreters::open(&config, &engine).get("javascript").cloned()
 }
 
