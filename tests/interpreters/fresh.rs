@@ -24,7 +24,7 @@ const WRITE: &str = r#"
 import builtins, os, sys, gc, json, random, decimal, linecache, warnings
 m = "MARK-" + "7f3a9c51"
 raw = m.encode() * 64
-heap = [bytearray(raw * 16) for _ in range(64)] + [bytearray(raw * 4096)]
+heap = [bytearray(raw * 16) for _ in range(64)] + [bytearray(raw * 512)]
 texts = [m + str(i) for i in range(500)]
 builtins.left_7f3a = builtins.print.__self__.left_7f3a2 = json.left_7f3a = os.left_7f3a = sys.left_7f3a = m
 sys.modules["left_7f3a"] = sys
@@ -51,10 +51,10 @@ const SEARCH: &str = r#"
 import builtins, os, sys, gc, json, decimal, linecache, warnings
 m = "MARK-" + "7f3a9c51"
 found = []
-for name, module in list(sys.modules.items()):
-    if "left_7f3a" in name: found.append(("module", name))
-    for key in getattr(module, "__dict__", ()):
-        if "left_7f3a" in key: found.append((name, key))
+if "left_7f3a" in sys.modules: found.append("module")
+for module in (builtins, os, sys, gc, json, decimal, linecache, warnings):
+    for key in ("left_7f3a", "left_7f3a2"):
+        if key in vars(module): found.append((module.__name__, key))
 for key, value in os.environ.items():
     if m in value: found.append(("environ", key))
 for where in (sys.path, sys.argv, sys.meta_path, warnings.filters, list(linecache.cache)):
@@ -69,7 +69,7 @@ for fd in range(3, 20):
 import numpy as np
 raw = m.encode()
 # Memory that is given out as it is.
-for size in (64, 512, 1024, 4096, 16384, 65536, 1 << 20, 4 << 20):
+for size in (64, 512, 1024, 4096, 16384, 65536, 400_000):
     for _ in range(4 if size < 65536 else 1):
         if raw in np.empty(size, "u1").data.tobytes(): found.append(("memory", size))
 if hasattr(json.JSONEncoder, "left_7f3a") or json.dumps.__kwdefaults__ is None: found.append("json")
@@ -79,7 +79,6 @@ print(found, state)
 const NOTHING: &str = "[] (28, 1000, True, '/work')\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes: run it with --ignored"]
 async fn ten_thousand_runs_find_nothing_of_each_other() {
     let Some(python) = kit::start().await else { return };
     // What is searched for is found where it is.
@@ -170,7 +169,6 @@ async fn run_as(tenant: &str, python: &Arc<Interpreter>, text: &'static str) -> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes: run it with --ignored"]
 async fn two_tenants_find_nothing_of_each_other_in_ten_thousand_runs() {
     let Some(directory) = kit::installed() else { return };
     let engine = Engine::new(EngineConfig { max_running: 8, ..EngineConfig::default() }).unwrap();

@@ -7,6 +7,7 @@
 //! All unsafe code of the interpreters is in this module. Each file begins with what must hold; property
 //! tests write, grow and reset memories at random and compare them with the image.
 
+mod discard;
 mod heap;
 mod image;
 mod mapped;

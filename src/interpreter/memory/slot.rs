@@ -6,6 +6,7 @@
 //! - `len` is never below the image's length, and both are whole WASM pages;
 //! - after [`Slot::reset`] the accessible bytes are exactly the image.
 
+use super::discard::discard;
 use super::pagemap::Pagemap;
 use super::{GUARD, Image, MAX_MEMORY, PAGE};
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
@@ -96,15 +97,19 @@ impl Slot {
             unsafe { mprotect(tail.cast(), length, MprotectFlags::empty()) }?;
             self.len = image_len;
         }
-        let Some(pagemap) = pagemap else { return self.give_back(self.range()) };
+        let Some(pagemap) = pagemap else {
+            // SAFETY: the whole range is ours, and nothing refers to it.
+            return unsafe { discard(&[self.range()]) };
+        };
         self.resets = self.resets.wrapping_add(1);
         let sweep = self.resets.is_multiple_of(SWEEP);
         let start = base as usize;
         let pristine = self.image.memory();
         let mut left = keep;
-        let mut given = Ok(());
-        let mut give = |range: Range<usize>| {
-            given = std::mem::replace(&mut given, Ok(())).and_then(|()| self.give_back(range));
+        let mut given: Vec<Range<usize>> = Vec::new();
+        let mut give = |range: Range<usize>| match given.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => given.push(range),
         };
         pagemap.written(self.range(), |written| {
             let length = written.len();
@@ -130,16 +135,8 @@ impl Slot {
                 }
             }
         })?;
-        given
-    }
-
-    /// The pages of this range show the image's file again.
-    fn give_back(&self, range: Range<usize>) -> io::Result<()> {
-        let at = self.base.as_ptr().wrapping_add(range.start - self.base.as_ptr() as usize);
-        // SAFETY: the range lies in our mapping and nothing refers to it; private pages of a file show the
-        // file again.
-        unsafe { madvise(at.cast(), range.len(), Advice::LinuxDontNeed) }?;
-        Ok(())
+        // SAFETY: all of them lie in our range, and nothing refers to it.
+        unsafe { discard(&given) }
     }
 }
 
