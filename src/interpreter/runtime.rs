@@ -8,7 +8,7 @@ use super::wasi::{self, Wasi};
 use crate::domain::io::Meter;
 use bytes::Bytes;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use wasmtime::{
     Caller, Config, Error, Extern, Global, Instance, InstancePre, Linker, Memory, Module, ResourceLimiter, Result,
     Store, TypedFunc,
@@ -68,6 +68,8 @@ struct Inner {
     pre: InstancePre<State>,
     language: Language,
     slots: Slots,
+    /// Where things are in QuickJS, once somebody looked.
+    places: OnceLock<javascript::Places>,
 }
 
 /// What belongs to one isolate.
@@ -133,7 +135,7 @@ impl Runtime {
             })?;
         }
         let pre = linker.instantiate_pre(&module)?;
-        Ok(Runtime(Arc::new(Inner { engine, pre, language, slots: slots.clone() })))
+        Ok(Runtime(Arc::new(Inner { engine, pre, language, slots: slots.clone(), places: OnceLock::new() })))
     }
 
     /// The engine, for the clock that interrupts its guests.
@@ -149,7 +151,7 @@ pub struct Isolate {
     memory: Memory,
     stack_pointer: Global,
     stack_start: i32,
-    language: Language,
+    runtime: Runtime,
     entry: Option<Entry>,
     image: Arc<Image>,
 }
@@ -204,7 +206,7 @@ impl Isolate {
             memory,
             stack_pointer,
             stack_start,
-            language: inner.language,
+            runtime: runtime.clone(),
             entry: None,
             image: image.clone(),
         })
@@ -217,7 +219,7 @@ impl Isolate {
         state.limiter.meter = Some(talk.meter.clone());
         state.limiter.denied = None;
         state.talk = Some(talk.clone());
-        if self.language == Language::JavaScript {
+        if self.runtime.0.language == Language::JavaScript {
             state.wasi.set_channel(Some(talk.clone()));
         }
         let result = match self.enter().await {
@@ -237,7 +239,8 @@ impl Isolate {
         let entry = match &self.entry {
             Some(entry) => entry.clone(),
             None => {
-                let entry = self.look_up().await?;
+                let pristine = self.store.data().talk.as_ref().is_some_and(|talk| talk.turn.pristine);
+                let entry = self.look_up(pristine).await?;
                 self.entry.insert(entry).clone()
             }
         };
@@ -250,20 +253,32 @@ impl Isolate {
             }
             Entry::JavaScript(machine) => {
                 let talk = self.store.data().talk.clone().ok_or_else(|| Error::msg("nobody to talk to"))?;
-                javascript::turn(&mut self.store, self.memory, &machine, &talk.turn).await?;
+                let code = javascript::turn(&mut self.store, self.memory, &machine, &talk.turn).await?;
+                talk.said.lock().code = code;
             }
         }
         Ok(())
     }
 
-    async fn look_up(&mut self) -> Result<Entry> {
+    async fn look_up(&mut self, pristine: bool) -> Result<Entry> {
         let (instance, store) = (&self.instance, &mut self.store);
-        Ok(match self.language {
+        Ok(match self.runtime.0.language {
             Language::Python => Entry::Python {
                 alloc: instance.get_typed_func(&mut *store, "host_alloc")?,
                 turn: instance.get_typed_func(&mut *store, "turn")?,
             },
-            Language::JavaScript => Entry::JavaScript(Arc::new(javascript::Machine::find(store, instance).await?)),
+            Language::JavaScript => {
+                let known = &self.runtime.0.places;
+                let places = match known.get() {
+                    Some(places) => *places,
+                    None => {
+                        let places = javascript::Machine::places(store, instance, self.memory).await?;
+                        // What a session says of itself is true of that session at most.
+                        if pristine { *known.get_or_init(|| places) } else { places }
+                    }
+                };
+                Entry::JavaScript(Arc::new(javascript::Machine::find(store, instance, Some(places)).await?))
+            }
         })
     }
 

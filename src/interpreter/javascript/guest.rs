@@ -2,9 +2,9 @@
 //!
 //! Nothing here trusts the guest: addresses are bounds-checked by `Memory`, and a wrong one ends the run.
 
-use super::super::module::INNER;
+use super::super::module::{INNER, STACK_POINTER};
 use super::Ask;
-use wasmtime::{Error, Instance, Memory, Result, Store, TypedFunc};
+use wasmtime::{Error, Global, Instance, Memory, Result, Store, TypedFunc, Val};
 
 /// A value of the engine's: 32 bits of tag, the highest first, and 32 bits of content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,11 @@ impl Value {
         self.tag() == -1
     }
 
+    /// Whether it is a reference that is counted.
+    fn is_counted(self) -> bool {
+        self.tag() < 0
+    }
+
     /// Whether it is a text, in one piece or not yet joined.
     pub fn is_text(self) -> bool {
         matches!(self.tag(), -7 | -6)
@@ -57,11 +62,21 @@ pub(super) enum As {
     Script = 1 << 7,
 }
 
+/// Where things are in the image, the same in every isolate of it: made before any code of users ran.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    context: i32,
+    runtime: i32,
+    /// The driver's function. It cannot be replaced: its name is a constant of the global object.
+    driver: Value,
+}
+
 /// The functions of an instance, and where its engine is.
 #[derive(Clone)]
 pub struct Machine {
     pub(super) context: i32,
     pub(super) runtime: i32,
+    driver: Value,
     malloc: TypedFunc<i32, i32>,
     free: TypedFunc<i32, ()>,
     eval: TypedFunc<(i32, i32, i32, i32, i32), i64>,
@@ -72,18 +87,30 @@ pub struct Machine {
     to_text: TypedFunc<(i32, i32, i64, i32), i32>,
     release_text: TypedFunc<(i32, i32), ()>,
     track_rejection: TypedFunc<(i32, i64, i64, i32, i32), ()>,
+    stack: Global,
 }
 
 impl Machine {
-    /// Looks the functions up, in an instance whose engine is there.
-    pub(crate) async fn find<T: Send>(store: &mut Store<T>, instance: &Instance) -> Result<Machine> {
-        let context = instance.get_typed_func::<(), i32>(&mut *store, "qjs_get_context")?;
-        let context = context.call_async(&mut *store, ()).await?;
-        let runtime = instance.get_typed_func::<i32, i32>(&mut *store, &inner("JS_GetRuntime"))?;
-        let runtime = runtime.call_async(&mut *store, context).await?;
+    /// Looks the functions up, in an instance whose engine is there. Without places the driver is not known.
+    pub(crate) async fn find<T: Send>(
+        store: &mut Store<T>,
+        instance: &Instance,
+        places: Option<Places>,
+    ) -> Result<Machine> {
+        let (context, runtime, driver) = match places {
+            Some(places) => (places.context, places.runtime, places.driver),
+            None => {
+                let context = instance.get_typed_func::<(), i32>(&mut *store, "qjs_get_context")?;
+                let context = context.call_async(&mut *store, ()).await?;
+                let runtime = instance.get_typed_func::<i32, i32>(&mut *store, &inner("JS_GetRuntime"))?;
+                (context, runtime.call_async(&mut *store, context).await?, Value::UNDEFINED)
+            }
+        };
+        let stack = instance.get_global(&mut *store, STACK_POINTER);
         Ok(Machine {
             context,
             runtime,
+            driver,
             malloc: instance.get_typed_func(&mut *store, "malloc")?,
             free: instance.get_typed_func(&mut *store, "free")?,
             eval: instance.get_typed_func(&mut *store, &inner("JS_Eval"))?,
@@ -94,7 +121,26 @@ impl Machine {
             to_text: instance.get_typed_func(&mut *store, &inner("JS_ToCStringLen2"))?,
             release_text: instance.get_typed_func(&mut *store, &inner("JS_FreeCString"))?,
             track_rejection: instance.get_typed_func(&mut *store, &inner("js_std_promise_rejection_tracker"))?,
+            stack: stack.ok_or_else(|| Error::msg("it exports no stack pointer"))?,
         })
+    }
+
+    /// Where things are, in an instance that ran no code of users.
+    pub(crate) async fn places<T: Send>(store: &mut Store<T>, instance: &Instance, memory: Memory) -> Result<Places> {
+        let mut machine = Machine::find(store, instance, None).await?;
+        machine.find_driver(store, memory).await?;
+        Ok(Places { context: machine.context, runtime: machine.runtime, driver: machine.driver })
+    }
+
+    /// Finds the driver.
+    pub(super) async fn find_driver<T: Send>(&mut self, store: &mut Store<T>, memory: Memory) -> Result<()> {
+        let mut guest = Guest::new(store, memory, self)?;
+        let driver = guest.evaluate(b"casemate$driver", "<casemate>", As::Plain).await?;
+        // The global object keeps it.
+        guest.release(driver).await?;
+        guest.leave()?;
+        self.driver = driver;
+        if driver.is_object() { Ok(()) } else { Err(Error::msg("the guest has no driver")) }
     }
 }
 
@@ -106,48 +152,64 @@ pub(super) fn inner(name: &str) -> String {
 /// Bytes of the block that [`Guest`] passes arguments in.
 const ARGUMENTS: i32 = 16;
 
-/// An engine that is being used.
+/// The most that is passed to the engine on its stack at a time.
+const ON_STACK: usize = 16 << 10;
+
+/// An engine that is being used. What is passed to it lies on its own stack, as if a caller in C had put it there.
 pub(super) struct Guest<'a, T: 'static> {
     pub store: &'a mut Store<T>,
     pub memory: Memory,
     pub machine: &'a Machine,
-    /// A block for arguments and results.
+    /// The stack pointer, to be put back.
+    top: i32,
+    /// A block for arguments and results, right below.
     arguments: i32,
-    /// The driver's function.
-    driver: Value,
 }
 
 impl<'a, T: Send> Guest<'a, T> {
-    pub async fn new(store: &'a mut Store<T>, memory: Memory, machine: &'a Machine) -> Result<Guest<'a, T>> {
-        let arguments = allocate(store, machine, ARGUMENTS).await?;
-        Ok(Guest { store, memory, machine, arguments, driver: Value::UNDEFINED })
+    pub fn new(store: &'a mut Store<T>, memory: Memory, machine: &'a Machine) -> Result<Guest<'a, T>> {
+        let top = machine.stack.get(&mut *store).i32().unwrap_or_default();
+        let arguments = top.wrapping_sub(ARGUMENTS) & !15;
+        machine.stack.set(&mut *store, Val::I32(arguments))?;
+        Ok(Guest { store, memory, machine, top, arguments })
     }
 
-    /// Finds the driver, which cannot be replaced: its name is a constant of the global object.
-    pub async fn find_driver(&mut self) -> Result<()> {
-        self.driver = self.evaluate(b"casemate$driver", "<casemate>", As::Plain).await?;
-        if self.driver.is_object() { Ok(()) } else { Err(Error::msg("the guest has no driver")) }
-    }
-
-    /// Gives back what [`Guest::new`] and [`Guest::find_driver`] took.
-    pub async fn leave(mut self) -> Result<()> {
-        let driver = self.driver;
-        self.release(driver).await?;
-        self.machine.free.call_async(&mut *self.store, self.arguments).await
+    /// Gives back what [`Guest::new`] took. An engine that failed is not used again, and needs no leave.
+    pub fn leave(self) -> Result<()> {
+        self.machine.stack.set(&mut *self.store, Val::I32(self.top))
     }
 
     /// Evaluates code. The result is the caller's to release.
     pub async fn evaluate(&mut self, code: &[u8], name: &str, how: As) -> Result<Value> {
         let length = i32::try_from(code.len())?;
-        let size = i32::try_from(code.len() + name.len() + 2)?;
-        let at = allocate(self.store, self.machine, size).await?;
         let text = [code, b"\0", name.as_bytes(), b"\0"].concat();
+        let size = i32::try_from(text.len())?;
+        let on_stack = text.len() <= ON_STACK;
+        let at = if on_stack {
+            let at = self.arguments.wrapping_sub(size) & !15;
+            self.machine.stack.set(&mut *self.store, Val::I32(at))?;
+            at
+        } else {
+            self.allocate(size).await?
+        };
         self.memory.write(&mut *self.store, at as u32 as usize, &text)?;
         let named = at.wrapping_add(length).wrapping_add(1);
         let eval = (self.machine.context, at, length, named, how as i32);
         let value = self.machine.eval.call_async(&mut *self.store, eval).await?;
-        self.machine.free.call_async(&mut *self.store, at).await?;
+        if on_stack {
+            self.machine.stack.set(&mut *self.store, Val::I32(self.arguments))?;
+        } else {
+            self.machine.free.call_async(&mut *self.store, at).await?;
+        }
         Ok(Value(value))
+    }
+
+    /// Memory of the guest's. `Err` when there is none left.
+    async fn allocate(&mut self, size: i32) -> Result<i32> {
+        match self.machine.malloc.call_async(&mut *self.store, size).await? {
+            0 => Err(Error::msg("the guest has no memory left")),
+            at => Ok(at),
+        }
     }
 
     /// Asks the driver. What it is given stays the caller's; the answer is the caller's to release. `Err` when
@@ -155,7 +217,7 @@ impl<'a, T: Send> Guest<'a, T> {
     pub async fn ask(&mut self, what: Ask, given: Value) -> Result<Value> {
         let arguments = [i64::from(what as i32).to_le_bytes(), given.0.to_le_bytes()].concat();
         self.memory.write(&mut *self.store, self.arguments as u32 as usize, &arguments)?;
-        let call = (self.machine.context, self.driver.0, Value::UNDEFINED.0, 2, self.arguments);
+        let call = (self.machine.context, self.machine.driver.0, Value::UNDEFINED.0, 2, self.arguments);
         let answer = Value(self.machine.call.call_async(&mut *self.store, call).await?);
         if !answer.is_exception() {
             return Ok(answer);
@@ -183,6 +245,9 @@ impl<'a, T: Send> Guest<'a, T> {
 
     /// Releases a value.
     pub async fn release(&mut self, value: Value) -> Result<()> {
+        if !value.is_counted() {
+            return Ok(());
+        }
         self.machine.release.call_async(&mut *self.store, (self.machine.context, value.0)).await
     }
 
@@ -243,13 +308,5 @@ impl<'a, T: Send> Guest<'a, T> {
         let mut bytes = [0; 8];
         self.memory.read(&*self.store, at as usize, &mut bytes)?;
         Ok(i64::from_le_bytes(bytes))
-    }
-}
-
-/// Memory of the guest's. `Err` when there is none left.
-async fn allocate<T: Send>(store: &mut Store<T>, machine: &Machine, size: i32) -> Result<i32> {
-    match machine.malloc.call_async(store, size).await? {
-        0 => Err(Error::msg("the guest has no memory left")),
-        at => Ok(at),
     }
 }

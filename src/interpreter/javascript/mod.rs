@@ -9,7 +9,7 @@ mod preload;
 mod turn;
 pub(super) mod url;
 
-pub(super) use guest::Machine;
+pub(super) use guest::{Machine, Places};
 pub(super) use preload::preload;
 pub(super) use turn::turn;
 
@@ -59,13 +59,13 @@ pub(super) fn scripts() -> impl Iterator<Item = &'static str> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 enum Ask {
-    /// Begin a turn; gives the address of the list of rejections.
+    /// Begin a turn; given how, as bits; gives the address of the list of rejections.
     Begin = 0,
     /// The code was evaluated: here is its promise.
     Ran = 1,
     /// The code could not be evaluated: here is the error. Gives other code to evaluate, or nothing.
     Threw = 2,
-    /// No job is left. Gives 1 to go on, 0 after the end, or code to evaluate.
+    /// No job is left. Gives 1 to go on, a negative number after the end, or code to evaluate.
     Idle = 3,
     /// A promise was rejected and nobody handles it: here is the reason.
     Rejected = 4,

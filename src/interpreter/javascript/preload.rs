@@ -35,14 +35,16 @@ pub async fn preload(isolate: &mut Isolate, output: Arc<dyn OutputSink>) -> Resu
     isolate.call("_initialize").await?;
     let (store, instance, memory) = isolate.parts();
     start(store, instance, memory).await?;
-    let machine = Machine::find(store, instance).await?;
+    let mut machine = Machine::find(store, instance, None).await?;
     limit_stack(store, instance, memory, &machine).await?;
-    let mut guest = Guest::new(store, memory, &machine).await?;
+    let mut guest = Guest::new(store, memory, &machine)?;
     for (name, script) in SCRIPTS {
         let value = guest.evaluate(script.as_bytes(), &format!("<casemate {name}>"), As::Plain).await?;
         checked(&mut guest, value, name).await?;
     }
-    guest.find_driver().await?;
+    guest.leave()?;
+    machine.find_driver(store, memory).await?;
+    let mut guest = Guest::new(store, memory, &machine)?;
     let lexicals = find_lexicals(&mut guest, instance).await?;
     guest.ask(Ask::Lexicals, lexicals).await?;
     let rejections = find_rejections(&mut guest).await?;
@@ -50,7 +52,7 @@ pub async fn preload(isolate: &mut Isolate, output: Arc<dyn OutputSink>) -> Resu
     // The one that was made to find the list is still in it; it means nothing.
     guest.report_rejections(rejections).await?;
     add_modules(&mut guest).await?;
-    guest.leave().await?;
+    guest.leave()?;
     for code in WARM {
         let turned = isolate.turn(warm(code, output.clone())).await;
         turned.result?;
@@ -59,10 +61,9 @@ pub async fn preload(isolate: &mut Isolate, output: Arc<dyn OutputSink>) -> Resu
         }
     }
     let (store, _, memory) = isolate.parts();
-    let mut guest = Guest::new(store, memory, &machine).await?;
-    guest.find_driver().await?;
+    let mut guest = Guest::new(store, memory, &machine)?;
     guest.ask(Ask::Freeze, Value::UNDEFINED).await?;
-    guest.leave().await
+    guest.leave()
 }
 
 fn warm(code: &'static str, output: Arc<dyn OutputSink>) -> Talk {

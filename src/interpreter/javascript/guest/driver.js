@@ -5,7 +5,11 @@ casemate$part(($) => {
   const { std, then, decode, exec } = $;
   const BEGIN = 0, RAN = 1, THREW = 2, IDLE = 3, REJECTED = 4, LEXICALS = 5, REJECTIONS = 6, MODULE = 7, BUILTIN = 8, FREEZE = 9, NAMES = 10, SOURCE = 11;
 
-  let name = "<code>", code = new $.Uint8Array(0);
+  // How a turn begins: bits of what the host says.
+  const RESEED = 1, PLAIN = 2, SOURCES = 4;
+
+  // The code is asked for when something needs it: most turns never do.
+  let name = "<code>", code = null;
   let failure = null, value, tries = 0, again;
   // The object that holds what `let`, `const` and `class` made at the top level, and where the engine keeps the
   // list of rejections nobody handled.
@@ -18,28 +22,38 @@ casemate$part(($) => {
     failure = { problem };
   };
 
-  const begin = () => {
-    $.openHost();
-    const [header, body] = $.ask({ m: "turn" });
-    name = header.name;
-    code = new $.Uint8Array(body);
+  const begin = (how) => {
     failure = null;
     value = undefined;
     tries = 0;
     again = undefined;
+    code = null;
     rewritten = null;
     $.exiting = undefined;
-    if (header.reseed) {
+    if (how & RESEED) {
       $.reseed();
       $.startClock();
     }
     $.clearTimers();
     $.resetConsole();
-    $.keepSource(name, code);
-    $.findSources(code);
-    $.startProcess(header.argv, header.env);
+    if (how & PLAIN) {
+      name = "<code>";
+      $.startProcess(undefined, undefined);
+    } else {
+      const [header, body] = $.ask({ m: "turn" });
+      name = header.name;
+      code = new $.Uint8Array(body);
+      // A later turn may show lines of this one.
+      $.keepSource(name, code);
+      $.startProcess(header.argv, header.env);
+    }
+    if (how & SOURCES) $.findSources();
     return rejections;
   };
+
+  const codeBytes = () => code ??= new $.Uint8Array($.ask({ m: "turn" })[1]);
+  /** The code of this turn, if that is its name. */
+  $.sourceOfTurn = (file) => file === name ? codeBytes() : undefined;
 
   const ran = (promise) => {
     then(promise, (result) => {
@@ -78,7 +92,7 @@ casemate$part(($) => {
 
   // The code as it is evaluated, once that is not as it came.
   let rewritten = null;
-  const text = () => rewritten ?? decode(code);
+  const text = () => rewritten ?? decode(codeBytes());
 
   /** An error before anything ran: what to evaluate instead, or nothing. A leading "m" marks a module. */
   const threw = (problem) => {
@@ -86,9 +100,9 @@ casemate$part(($) => {
       if (rewritten !== null) {
         // Perhaps it only works as a module; if it does not, that error says more.
         rewritten = null;
-        return `m${decode(code)}`;
+        return `m${decode(codeBytes())}`;
       }
-      const original = decode(code);
+      const original = decode(codeBytes());
       if (tries === 1 && exec(/\b(?:import|export)\b/, original) !== null) {
         const changed = $.withoutImports(original);
         if (changed === original || exec(/^\s*export\b|\bimport\s*\.\s*meta\b/m, changed) !== null) return `m${original}`;
@@ -128,12 +142,12 @@ casemate$part(($) => {
     if (failure === null && value !== undefined) globalThis._ = value;
     std.out.flush();
     std.err.flush();
-    $.ask({ m: "end", code: status });
     $.closeHost();
-    return 0;
+    return -1 - status;
   };
 
-  /** Nothing is left to run: a string is code to evaluate, 1 means that there is more to run, 0 that it was all. */
+  /** Nothing is left to run: a string is code to evaluate, 1 means that there is more to
+   *  run, a negative number that it was all: -1 for exit code 0, -2 for 1 and so on. */
   const idle = () => {
     if (again !== undefined) {
       const code = again;
@@ -159,7 +173,7 @@ casemate$part(($) => {
 
   const driver = (operation, given, ...rest) => {
     switch (operation) {
-      case BEGIN: return begin();
+      case BEGIN: return begin(given);
       case RAN: return ran(given);
       case THREW: return threw(given);
       case IDLE: return idle();
@@ -178,7 +192,8 @@ casemate$part(($) => {
         $.forgetSources();
         for (const variable of $.keys(lexicals)) delete lexicals[variable];
         delete globalThis._;
-        code = new $.Uint8Array(0);
+        code = null;
+        name = "<code>";
         std.gc();
         return undefined;
       // Sources that the code may import, to be made known before it runs.

@@ -92,7 +92,7 @@ casemate$part(($) => {
   };
   const sourceLine = (file, number) => {
     try {
-      let source = $.mapGet(sources, file);
+      let source = $.mapGet(sources, file) ?? $.sourceOfTurn(file);
       if (source === undefined) {
         if (file[0] === "<") return "";
         source = $.readBytes(file);

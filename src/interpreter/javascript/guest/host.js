@@ -10,7 +10,7 @@ casemate$part(($) => {
   const room = new ArrayBuffer(ROOM);
   let channel = -1;
 
-  $.openHost = () => {
+  const openHost = () => {
     channel = open("/dev/host", O_RDWR);
     if (channel < 0) throw new $.Error(`the host cannot be asked: /dev/host does not open (${channel})`);
   };
@@ -31,6 +31,7 @@ casemate$part(($) => {
 
   /** Sends a header and bytes; gives the answer's header and its bytes, which only live until the next call. */
   $.ask = (header, body = NOTHING) => {
+    if (channel < 0) openHost();
     const head = $.encode(stringify(header) + "\n");
     const size = head.length + body.length;
     const frame = new Uint8Array(4 + size);

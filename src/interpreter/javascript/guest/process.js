@@ -53,7 +53,7 @@ casemate$part(($) => {
   });
 
   // Standard input is read as a whole or in pieces, always when somebody asks.
-  const stdinListeners = $.create(null);
+  let stdinListeners = $.create(null);
   let stdinEncoding = null, stdinStarted = false;
   const stdinPiece = () => {
     const buffer = new $.ArrayBuffer(1 << 16);
@@ -171,20 +171,23 @@ casemate$part(($) => {
   };
   $.defineProperty(process, Symbol.toStringTag, { value: "process", configurable: true });
 
-  let given = {};
-  /** What a turn is given. */
+  let given = null, plain = false;
+  /** What a turn is given; nothing for a turn without arguments and variables. */
   $.startProcess = (argv, env) => {
     const args = ["/usr/bin/javascript", "/work/main.js"];
-    for (const one of argv) args[args.length] = one;
+    if (argv !== undefined) for (const one of argv) args[args.length] = one;
     process.argv = args;
-    // Variables of one turn are not those of the next, unless the code keeps them.
-    for (const name of $.keys(given)) if (process.env[name] === given[name]) delete process.env[name];
-    given = { ...std.getenviron(), ...env };
-    for (const name of $.keys(given)) process.env[name] = given[name];
+    if (env !== undefined || !plain) {
+      // Variables of one turn are not those of the next, unless the code keeps them.
+      if (given !== null) for (const name of $.keys(given)) if (process.env[name] === given[name]) delete process.env[name];
+      given = { ...std.getenviron(), ...env };
+      for (const name of $.keys(given)) process.env[name] = given[name];
+      plain = env === undefined;
+    }
     process.exitCode = undefined;
     stdinStarted = false;
     stdinEncoding = null;
-    for (const name of $.keys(stdinListeners)) delete stdinListeners[name];
+    stdinListeners = $.create(null);
   };
   $.exitCode = () => {
     const code = process.exitCode;

@@ -3,7 +3,7 @@
 casemate$part(($) => {
   "use strict";
   const { os, fs, exec, startsWith, endsWith, slice, includes, stringify } = $;
-  const MAX_FILES = 256, MAX_DEPTH = 8, MAX_CODE = 1 << 20;
+  const MAX_FILES = 256, MAX_DEPTH = 8;
   // Why a source cannot be used, by name; empty where it can.
   const known = $.create(null);
   let waiting = [];
@@ -31,9 +31,9 @@ casemate$part(($) => {
   };
 
   /** Looks for sources that code may import. */
-  $.findSources = (code) => {
+  $.findSources = () => {
     waiting = [];
-    if (code.length <= MAX_CODE && includes($.binary(code), "import")) find("/work", "", 0);
+    find("/work", "", 0);
   };
 
   // Names and code that the loader is to be told of.
