@@ -3,7 +3,7 @@
 //! A live isolate is its written pages, its files and its open descriptors. So it can be frozen, brought back
 //! in another process, and copied.
 
-use super::memory::Tenant;
+use super::memory::{Tenant, prepare};
 use super::origin::{Frozen, Meta, Origin};
 use super::runtime::Isolate;
 use super::service::{Ended, Interpreter};
@@ -301,7 +301,9 @@ impl Kept {
         let memory = self.isolate.memory();
         copy.isolate.grow(memory.len()).await.map_err(|error| Error::Internal(format!("{error:#}")))?;
         let target = copy.isolate.memory_mut();
-        for run in runs(&pages) {
+        let runs = runs(&pages);
+        prepare(target, &runs);
+        for run in runs {
             target[run.clone()].copy_from_slice(&memory[run]);
         }
         copy.own = (pages.len() * PAGE) as u64;
@@ -314,6 +316,11 @@ impl Kept {
             self.isolate.grow(length).await.map_err(|error| format!("its memory does not fit: {error:#}"))?;
         }
         let memory = self.isolate.memory_mut();
+        let range = |(address, bytes): &(u64, Bytes)| {
+            let start = usize::try_from(*address).ok()?;
+            Some(start..start.checked_add(bytes.len())?)
+        };
+        prepare(memory, &pieces.iter().filter_map(range).collect::<Vec<_>>());
         for (address, bytes) in pieces {
             let start = usize::try_from(*address).ok();
             let range = start.and_then(|start| Some(start..start.checked_add(bytes.len())?));

@@ -78,6 +78,8 @@ pub(super) struct State {
     limiter: Limiter,
     /// Whom the guest talks to now; nobody between turns.
     talk: Option<Arc<Talk>>,
+    /// The guest's memory and its allocator, for answers: looked up at the first turn.
+    answers: Option<(Memory, TypedFunc<i32, i32>)>,
 }
 
 impl wasi::View for State {
@@ -191,7 +193,7 @@ impl Isolate {
             meter: None,
             denied: None,
         };
-        let mut store = Store::new(&inner.engine, State { wasi, limiter, talk: None });
+        let mut store = Store::new(&inner.engine, State { wasi, limiter, talk: None, answers: None });
         store.limiter(|state| &mut state.limiter);
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
@@ -348,18 +350,27 @@ impl Isolate {
     }
 }
 
+fn answers(caller: &mut Caller<'_, State>) -> Option<(Memory, TypedFunc<i32, i32>)> {
+    if let Some(known) = &caller.data().answers {
+        return Some(known.clone());
+    }
+    let (Some(Extern::Memory(memory)), Some(Extern::Func(alloc))) =
+        (caller.get_export("memory"), caller.get_export("host_alloc"))
+    else {
+        return None;
+    };
+    let alloc = alloc.typed::<i32, i32>(&*caller).ok()?;
+    caller.data_mut().answers = Some((memory, alloc.clone()));
+    Some((memory, alloc))
+}
+
 const DONE: i32 = 0;
 const FAULT: i32 = -2;
 
 /// `host.call(request, length, &answer, &length) -> status`: a message to the host, and the answer in memory
 /// that the guest's own allocator gave.
 async fn host_call(mut caller: Caller<'_, State>, request: [i32; 2], answer: [i32; 2]) -> i32 {
-    let (Some(Extern::Memory(memory)), Some(Extern::Func(alloc))) =
-        (caller.get_export("memory"), caller.get_export("host_alloc"))
-    else {
-        return FAULT;
-    };
-    let Ok(alloc) = alloc.typed::<i32, i32>(&caller) else { return FAULT };
+    let Some((memory, alloc)) = answers(&mut caller) else { return FAULT };
     let [from, length] = request.map(|word| word as u32 as usize);
     if length > MAX_MESSAGE {
         return FAULT;

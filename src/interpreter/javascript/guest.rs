@@ -4,7 +4,7 @@
 
 use super::super::module::{INNER, STACK_POINTER};
 use super::Ask;
-use wasmtime::{Error, Global, Instance, Memory, Result, Store, TypedFunc, Val};
+use wasmtime::{Error, Global, Instance, Memory, Result, Store, TypedFunc, Val, WasmParams, WasmResults};
 
 /// A value of the engine's: 32 bits of tag, the highest first, and 32 bits of content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,16 +77,12 @@ pub struct Machine {
     pub(super) context: i32,
     pub(super) runtime: i32,
     driver: Value,
-    malloc: TypedFunc<i32, i32>,
-    free: TypedFunc<i32, ()>,
+    /// For functions that most turns never need.
+    instance: Instance,
     eval: TypedFunc<(i32, i32, i32, i32, i32), i64>,
     call: TypedFunc<(i32, i64, i64, i32, i32), i64>,
     run_job: TypedFunc<(i32, i32), i32>,
     release: TypedFunc<(i32, i64), ()>,
-    exception: TypedFunc<i32, i64>,
-    to_text: TypedFunc<(i32, i32, i64, i32), i32>,
-    release_text: TypedFunc<(i32, i32), ()>,
-    track_rejection: TypedFunc<(i32, i64, i64, i32, i32), ()>,
     stack: Global,
 }
 
@@ -111,16 +107,11 @@ impl Machine {
             context,
             runtime,
             driver,
-            malloc: instance.get_typed_func(&mut *store, "malloc")?,
-            free: instance.get_typed_func(&mut *store, "free")?,
+            instance: *instance,
             eval: instance.get_typed_func(&mut *store, &inner("JS_Eval"))?,
             call: instance.get_typed_func(&mut *store, &inner("JS_Call"))?,
             run_job: instance.get_typed_func(&mut *store, &inner("JS_ExecutePendingJob"))?,
             release: instance.get_typed_func(&mut *store, &inner("JS_FreeValue"))?,
-            exception: instance.get_typed_func(&mut *store, &inner("JS_GetException"))?,
-            to_text: instance.get_typed_func(&mut *store, &inner("JS_ToCStringLen2"))?,
-            release_text: instance.get_typed_func(&mut *store, &inner("JS_FreeCString"))?,
-            track_rejection: instance.get_typed_func(&mut *store, &inner("js_std_promise_rejection_tracker"))?,
             stack: stack.ok_or_else(|| Error::msg("it exports no stack pointer"))?,
         })
     }
@@ -199,14 +190,18 @@ impl<'a, T: Send> Guest<'a, T> {
         if on_stack {
             self.machine.stack.set(&mut *self.store, Val::I32(self.arguments))?;
         } else {
-            self.machine.free.call_async(&mut *self.store, at).await?;
+            self.function::<i32, ()>("free")?.call_async(&mut *self.store, at).await?;
         }
         Ok(Value(value))
     }
 
+    fn function<P: WasmParams, R: WasmResults>(&mut self, name: &str) -> Result<TypedFunc<P, R>> {
+        self.machine.instance.get_typed_func(&mut *self.store, name)
+    }
+
     /// Memory of the guest's. `Err` when there is none left.
     async fn allocate(&mut self, size: i32) -> Result<i32> {
-        match self.machine.malloc.call_async(&mut *self.store, size).await? {
+        match self.function::<i32, i32>("malloc")?.call_async(&mut *self.store, size).await? {
             0 => Err(Error::msg("the guest has no memory left")),
             at => Ok(at),
         }
@@ -229,7 +224,8 @@ impl<'a, T: Send> Guest<'a, T> {
 
     /// The error that is being thrown; it is no longer thrown then, and the caller's to release.
     pub async fn exception(&mut self) -> Result<Value> {
-        self.machine.exception.call_async(&mut *self.store, self.machine.context).await.map(Value)
+        let exception = self.function::<i32, i64>(&inner("JS_GetException"))?;
+        exception.call_async(&mut *self.store, self.machine.context).await.map(Value)
     }
 
     /// Makes a module known to the engine's loader; it is not run before somebody imports it. The text is its name,
@@ -253,8 +249,9 @@ impl<'a, T: Send> Guest<'a, T> {
 
     /// The text of a value.
     pub async fn text(&mut self, value: Value) -> Result<String> {
-        let to_text = (self.machine.context, self.arguments, value.0, 0);
-        let at = self.machine.to_text.call_async(&mut *self.store, to_text).await?;
+        let to_text = self.function::<(i32, i32, i64, i32), i32>(&inner("JS_ToCStringLen2"))?;
+        let given = (self.machine.context, self.arguments, value.0, 0);
+        let at = to_text.call_async(&mut *self.store, given).await?;
         if at == 0 {
             return Err(Error::msg("a value of the guest has no text"));
         }
@@ -263,7 +260,8 @@ impl<'a, T: Send> Guest<'a, T> {
         let bytes = self.memory.data(&*self.store).get(start..start.saturating_add(length));
         let bytes = bytes.ok_or_else(|| Error::msg("a text of the guest lies outside of its memory"))?;
         let text = String::from_utf8_lossy(bytes).into_owned();
-        self.machine.release_text.call_async(&mut *self.store, (self.machine.context, at)).await?;
+        let release_text = self.function::<(i32, i32), ()>(&inner("JS_FreeCString"))?;
+        release_text.call_async(&mut *self.store, (self.machine.context, at)).await?;
         Ok(text)
     }
 
@@ -290,7 +288,8 @@ impl<'a, T: Send> Guest<'a, T> {
             let [promise, reason] = [self.long(first.wrapping_add(8))?, self.long(first.wrapping_add(16))?];
             self.ask(Ask::Rejected, Value(reason)).await?;
             let handled = (self.machine.context, promise, reason, 1, 0);
-            self.machine.track_rejection.call_async(&mut *self.store, handled).await?;
+            let track = self.function::<(i32, i64, i64, i32, i32), ()>(&inner("js_std_promise_rejection_tracker"))?;
+            track.call_async(&mut *self.store, handled).await?;
             if self.word(list.wrapping_add(4))? == first {
                 return Err(Error::msg("the guest's list of rejections is damaged"));
             }

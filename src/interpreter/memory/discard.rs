@@ -1,8 +1,9 @@
-//! Giving back many ranges of memory at once.
+//! Giving back many ranges of memory at once, and taking them.
 //!
 //! Each `madvise` that takes pages away makes the other processors forget them, which takes some microseconds
 //! under a hypervisor. Linux 6.16 does that once for a whole `process_madvise`.
 
+use super::PAGE;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::mm::{Advice, madvise};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
@@ -56,4 +57,16 @@ unsafe fn at_once(process: &OwnedFd, ranges: &[Range<usize>]) -> usize {
     // SAFETY: the kernel reads the array, which lives across the call, and takes pages that the caller owns.
     let done = unsafe { libc::syscall(libc::SYS_process_madvise, process, at, count, libc::MADV_DONTNEED, 0) };
     usize::try_from(done).unwrap_or(0)
+}
+
+/// Takes pages for these ranges, which are about to be written: in one go for each, rather than in a fault for
+/// each page. Contents stay as they are; ranges outside of the memory, and failures, are left to the faults.
+pub fn prepare(memory: &mut [u8], ranges: &[Range<usize>]) {
+    for range in ranges {
+        let Some(place) = memory.get_mut(range.clone()) else { continue };
+        if place.as_ptr().addr().is_multiple_of(PAGE) && place.len() > PAGE {
+            // SAFETY: the range is borrowed for writing, and nothing in it changes.
+            let _ = unsafe { madvise(place.as_mut_ptr().cast(), place.len(), Advice::LinuxPopulateWrite) };
+        }
+    }
 }

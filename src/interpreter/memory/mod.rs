@@ -16,6 +16,7 @@ mod pool;
 mod slot;
 mod stack;
 
+pub use discard::prepare;
 pub use image::Image;
 pub use mapped::Mapped;
 pub use pool::{SlotFacts, Slots, Tenant};

@@ -23,12 +23,50 @@ pub(super) struct Slot {
     image: Arc<Image>,
     base: NonNull<u8>,
     len: usize,
-    resets: u32,
+    sweeps: Sweeps,
 }
 
-/// Every so many resets, pages that need not be copied are given back: one run that wrote a lot would otherwise
-/// make every later reset copy a lot.
+/// When pages that need not be copied are given back: one run that wrote a lot would otherwise make every later
+/// reset copy a lot. A page that is given back and written again costs a fault, so a sweep that was of no use
+/// puts off the next one.
+struct Sweeps {
+    /// Resets until the next sweep.
+    left: u32,
+    /// Resets from one sweep to the next.
+    interval: u32,
+    /// Pages that were written when the last sweep began, until it is known what the sweep was good for.
+    before: Option<usize>,
+}
+
 const SWEEP: u32 = if cfg!(test) { 3 } else { 16 };
+const RAREST: u32 = SWEEP << 8;
+
+/// Fewer pages than these are copied faster than looked at.
+const FEW: usize = if cfg!(test) { 2 } else { 64 };
+
+impl Sweeps {
+    fn new() -> Sweeps {
+        Sweeps { left: SWEEP, interval: SWEEP, before: None }
+    }
+
+    /// Whether this reset is to sweep.
+    fn due(&mut self) -> bool {
+        self.left = self.left.saturating_sub(1);
+        self.left == 0
+    }
+
+    /// Takes note of a reset that found so many pages written.
+    fn note(&mut self, swept: bool, pages: usize) {
+        if swept {
+            self.before = Some(pages);
+            self.left = self.interval;
+        } else if let Some(before) = self.before.take() {
+            let useless = pages * 4 >= before * 3 || before <= FEW;
+            self.interval = if useless { (self.interval * 2).min(RAREST) } else { SWEEP };
+            self.left = self.interval;
+        }
+    }
+}
 
 // SAFETY: a slot is the only owner of its mapping, like a Box<[u8]>.
 unsafe impl Send for Slot {}
@@ -43,7 +81,7 @@ impl Slot {
         let base = unsafe { mmap_anonymous(std::ptr::null_mut(), RESERVATION, ProtFlags::empty(), flags) }?;
         let base = NonNull::new(base.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
         // Owned from here on, so that a failure below gives it back.
-        let slot = Slot { len: image.memory_bytes(), image, base, resets: 0 };
+        let slot = Slot { len: image.memory_bytes(), image, base, sweeps: Sweeps::new() };
         // SAFETY: the reservation is ours, page-aligned, longer than any image, and nothing refers to it.
         unsafe { slot.image.map_over(base.as_ptr()) }?;
         Ok(slot)
@@ -101,8 +139,8 @@ impl Slot {
             // SAFETY: the whole range is ours, and nothing refers to it.
             return unsafe { discard(&[self.range()]) };
         };
-        self.resets = self.resets.wrapping_add(1);
-        let sweep = self.resets.is_multiple_of(SWEEP);
+        let sweep = self.sweeps.due();
+        let mut pages = 0;
         let start = base as usize;
         let pristine = self.image.memory();
         let mut left = keep;
@@ -113,6 +151,7 @@ impl Slot {
         };
         pagemap.written(self.range(), |written| {
             let length = written.len();
+            pages += length / PAGE;
             if length > left {
                 return give(written);
             }
@@ -135,6 +174,7 @@ impl Slot {
                 }
             }
         })?;
+        self.sweeps.note(sweep, pages);
         // SAFETY: all of them lie in our range, and nothing refers to it.
         unsafe { discard(&given) }
     }

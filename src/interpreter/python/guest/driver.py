@@ -7,7 +7,7 @@ needed is bound here once.
 
 
 def _install():
-    import ast, builtins, inspect, io, json, linecache, os, sys, traceback, types
+    import ast, builtins, inspect, io, json, linecache, os, re, sys, traceback, types
     import _host, _reactor
 
     host_call = _host.call
@@ -355,8 +355,27 @@ def _install():
         if uuid is not None:
             uuid._node = uuid._last_timestamp = None
 
+    # One line that is surely no expression: an assignment or an import.
+    is_statement = re.compile(r"(?:[A-Za-z_][\w.]*[ \t]*(?:[-+*/%&|^@]|//|\*\*|<<|>>)?=(?!=)|(?:import|from|del)[ \t])").match
+
+    def run_line(source, name):
+        """Compiled code of a single line, and whether it has a value; nothing when it takes more than a look."""
+        if len_(source) > 200 or "\n" in source or ";" in source or source[:1] in " \t\f#":
+            return None, False
+        if is_statement(source):
+            return compile_(source, name, "exec", AWAIT, dont_inherit=True), False
+        try:
+            return compile_(source, name, "eval", AWAIT, dont_inherit=True), True
+        except SyntaxError:
+            return None, False
+
     def run_code(source, name):
         linecache.cache[name] = (len_(source), None, source.splitlines(True), name)
+        # A tree of objects costs several times the rest of compiling: not for one line.
+        code, has_value = run_line(source, name)
+        if code is not None:
+            value = run_part(code, has_value)
+            return value if has_value else None
         # Not inherited: this file's own flags must not leak into the user's code.
         tree = compile_(source, name, "exec", ONLY_AST | AWAIT, dont_inherit=True)
         last = None
