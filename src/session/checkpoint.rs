@@ -4,8 +4,9 @@
 //! renamed; the session's row in the store, which names them with their digests, is what makes them count. So a
 //! crash at any point leaves the older chain valid, and files that no row names are removed at the next start.
 //!
-//! A file is a header (magic, format, flags, fingerprint of the interpreter, session, turn, length of the body), the
-//! body (meta, then pieces) and the SHA-256 of all that. The row has that digest too.
+//! A file is a header (magic, format, flags, fingerprint of the interpreter, session, turn, lengths of the body as it
+//! is and as it is stored), the body (meta, then pieces; compressed with LZ4 where that saves room) and the SHA-256
+//! of all that. The row has that digest too.
 
 use super::kernel::Frozen;
 use crate::domain::id::SessionId;
@@ -13,14 +14,15 @@ use crate::store::sessions::FileRecord;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"CsMtCkpt";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const FLAG_WHOLE: u32 = 1;
-const HEADER: usize = 8 + 4 + 4 + 32 + 16 + 8 + 8;
+const FLAG_COMPRESSED: u32 = 2;
+const HEADER: usize = 8 + 4 + 4 + 32 + 16 + 8 + 8 + 8;
 const DIGEST: usize = 32;
 /// Ends the name of a file that is not whole yet.
 const ASIDE: &str = ".part";
@@ -155,8 +157,8 @@ impl Files {
     }
 }
 
-/// Size of the file of a state.
-pub fn encoded_size(frozen: &Frozen) -> u64 {
+/// The most that the file of a state takes.
+pub fn largest_size(frozen: &Frozen) -> u64 {
     let pieces: u64 = frozen.pieces.iter().map(|(_, bytes)| 16 + bytes.len() as u64).sum();
     (HEADER + DIGEST + 16) as u64 + frozen.meta.len() as u64 + pieces
 }
@@ -167,41 +169,39 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
 }
 
 fn write_file(path: &Path, heading: &Heading, frozen: &Frozen) -> io::Result<(u64, [u8; 32])> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let mut out = Hashing { inner: BufWriter::with_capacity(256 << 10, file), hash: Sha256::new() };
-    let size = encoded_size(frozen);
-    out.put(MAGIC)?;
-    out.put(&FORMAT.to_le_bytes())?;
-    out.put(&(if frozen.whole { FLAG_WHOLE } else { 0 }).to_le_bytes())?;
-    out.put(&heading.fingerprint)?;
-    out.put(heading.session.as_bytes())?;
-    out.put(&heading.turn.to_le_bytes())?;
-    out.put(&(size - (HEADER + DIGEST) as u64).to_le_bytes())?;
-    out.put(&(frozen.meta.len() as u64).to_le_bytes())?;
-    out.put(&frozen.meta)?;
-    out.put(&(frozen.pieces.len() as u64).to_le_bytes())?;
-    for (place, bytes) in &frozen.pieces {
-        out.put(&place.to_le_bytes())?;
-        out.put(&(bytes.len() as u64).to_le_bytes())?;
-        out.put(bytes)?;
-    }
-    let digest: [u8; 32] = out.hash.finalize().into();
-    out.inner.write_all(&digest)?;
-    let file = out.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let plain = body(frozen);
+    let compressed = lz4_flex::block::compress(&plain);
+    let (flag, stored) = if compressed.len() < plain.len() { (FLAG_COMPRESSED, &compressed) } else { (0, &plain) };
+    let flags = flag | if frozen.whole { FLAG_WHOLE } else { 0 };
+    let mut header = Vec::with_capacity(HEADER);
+    header.extend_from_slice(MAGIC);
+    header.extend_from_slice(&FORMAT.to_le_bytes());
+    header.extend_from_slice(&flags.to_le_bytes());
+    header.extend_from_slice(&heading.fingerprint);
+    header.extend_from_slice(heading.session.as_bytes());
+    header.extend_from_slice(&heading.turn.to_le_bytes());
+    header.extend_from_slice(&(plain.len() as u64).to_le_bytes());
+    header.extend_from_slice(&(stored.len() as u64).to_le_bytes());
+    let digest: [u8; 32] = Sha256::new().chain_update(&header).chain_update(stored).finalize().into();
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(&header)?;
+    file.write_all(stored)?;
+    file.write_all(&digest)?;
     file.sync_all()?;
-    Ok((size, digest))
+    Ok(((HEADER + stored.len() + DIGEST) as u64, digest))
 }
 
-struct Hashing {
-    inner: BufWriter<File>,
-    hash: Sha256,
-}
-
-impl Hashing {
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.hash.update(bytes);
-        self.inner.write_all(bytes)
+fn body(frozen: &Frozen) -> Vec<u8> {
+    let mut body = Vec::with_capacity(usize::try_from(largest_size(frozen)).unwrap_or_default());
+    body.extend_from_slice(&(frozen.meta.len() as u64).to_le_bytes());
+    body.extend_from_slice(&frozen.meta);
+    body.extend_from_slice(&(frozen.pieces.len() as u64).to_le_bytes());
+    for (place, bytes) in &frozen.pieces {
+        body.extend_from_slice(&place.to_le_bytes());
+        body.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        body.extend_from_slice(bytes);
     }
+    body
 }
 
 /// The state in a file; an error is a clause that follows "its file NAME".
@@ -224,7 +224,16 @@ fn decode(bytes: &Bytes, record: &FileRecord) -> Result<(Heading, Frozen), Strin
         let fingerprint = rest.take(32)?[..].try_into().ok()?;
         let session = SessionId::from_bytes(rest.take(16)?[..].try_into().ok()?);
         let turn = rest.u64()?;
-        if rest.u64()? != rest.bytes.len() as u64 {
+        let (plain, stored) = (rest.u64()?, rest.u64()?);
+        if stored != rest.bytes.len() as u64 {
+            return None;
+        }
+        if flags & FLAG_COMPRESSED != 0 {
+            // The form expands by 255 at most; what claims more is damaged.
+            let plain = usize::try_from(plain).ok().filter(|plain| plain / 255 <= rest.bytes.len())?;
+            rest.bytes = lz4_flex::block::decompress(&rest.bytes, plain).ok()?.into();
+        }
+        if plain != rest.bytes.len() as u64 {
             return None;
         }
         let meta_size = rest.u64()?;
@@ -239,7 +248,7 @@ fn decode(bytes: &Bytes, record: &FileRecord) -> Result<(Heading, Frozen), Strin
         rest.bytes.is_empty().then_some((format, flags, Heading { fingerprint, session, turn }, frozen))
     };
     match parse(&mut rest) {
-        Some((FORMAT, flags, heading, frozen)) if flags & !FLAG_WHOLE == 0 => Ok((heading, frozen)),
+        Some((FORMAT, flags, heading, frozen)) if flags & !(FLAG_WHOLE | FLAG_COMPRESSED) == 0 => Ok((heading, frozen)),
         Some((format, ..)) => Err(format!("has format {format}; this build reads {FORMAT}")),
         None => Err("is no checkpoint".into()),
     }
@@ -288,7 +297,7 @@ mod tests {
             let heading = heading(3);
             let state = Frozen { whole: true, ..state };
             let file = files.write_aside(&heading, &state).unwrap();
-            prop_assert_eq!(file.size, encoded_size(&state));
+            prop_assert!(file.size <= largest_size(&state));
             files.settle(heading.session, &file).unwrap();
             let chain = [file.clone()];
             prop_assert_eq!(files.read(&heading, &chain).unwrap(), vec![state]);
@@ -301,6 +310,15 @@ mod tests {
             fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
             prop_assert!(files.read(&heading, &chain).unwrap_err().contains("bytes instead of"));
         }
+    }
+
+    #[test]
+    fn what_repeats_takes_little_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::open(directory.path().join("sessions")).unwrap();
+        let state = Frozen { pieces: vec![(4096, vec![7; 1 << 20].into())], whole: true, ..Frozen::default() };
+        let file = files.write_aside(&heading(1), &state).unwrap();
+        assert!(file.size < 8192, "{}", file.size);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Nobody waits for one. The kernel is held only while its state is copied; the copy is written, flushed and
 //! recorded while calls go on.
 
-use super::checkpoint::{Heading, encoded_size};
+use super::checkpoint::{Heading, largest_size};
 use super::entry::{Durable, Entry};
 use super::kernel::{Extent, Frozen};
 use super::line::Pass;
@@ -109,7 +109,7 @@ impl Sessions {
 
     /// Writes the file of a checkpoint, within the bounds.
     async fn write_file(&self, entry: &Entry, turn: u64, frozen: &Frozen) -> Result<FileRecord, String> {
-        let size = encoded_size(frozen);
+        let size = largest_size(frozen);
         let chain = entry.standing.lock().chain.as_ref().map_or(0, CheckpointRecord::bytes);
         let total = if frozen.whole { size } else { size + chain };
         if total > self.config.max_checkpoint {
@@ -132,7 +132,10 @@ impl Sessions {
         };
         let written: Result<std::io::Result<FileRecord>, _> = tokio::task::spawn_blocking(write).await;
         match written {
-            Ok(Ok(file)) => Ok(file),
+            Ok(Ok(file)) => {
+                self.disk.give_back(size.saturating_sub(file.size));
+                Ok(file)
+            }
             Ok(Err(error)) => {
                 self.disk.give_back(size);
                 Err(format!("its file cannot be written: {error}"))

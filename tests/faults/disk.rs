@@ -1,60 +1,11 @@
-//! Disks that are full: a small file system of memory for each, filled to the last byte.
+//! Disks that are full.
 
 use crate::guests;
 use crate::harness::{PATIENCE, Server, Setup, call, reason, text};
+use crate::mounted::Disk;
 use casemate::proto::v1;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 use tonic::Code;
-
-/// A mounted file system; gone when dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    /// Answers nothing, loudly, where this user may not mount.
-    fn mount(at: &Path, size: &str) -> Option<Disk> {
-        std::fs::create_dir_all(at).unwrap();
-        let options = format!("size={size},mode=0700");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "casemate-test"]).arg(at).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Disk(at.to_owned())),
-            Ok(output) => {
-                eprintln!("SKIPPED: a full disk needs mount: {}", String::from_utf8_lossy(&output.stderr));
-                None
-            }
-            Err(error) => {
-                eprintln!("SKIPPED: a full disk needs mount: {error}");
-                None
-            }
-        }
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.0.join("ballast")
-    }
-
-    /// Takes all the space there is.
-    fn fill(&self) {
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(self.ballast()).unwrap();
-        for size in [1 << 20, 4096, 1] {
-            let piece = vec![0; size];
-            while file.write(&piece).is_ok_and(|written| written > 0) {}
-        }
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.ballast()).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // A server that still runs holds files: detached now, gone with the last of them.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 fn with_id(parameters: &str, request_id: &str) -> v1::ToolCall {
     v1::ToolCall { request_id: request_id.into(), ..call("cat", parameters) }

@@ -15,5 +15,6 @@ mod half_open;
 mod harness;
 mod kill;
 mod modules;
+mod mounted;
 mod pools;
 mod vanish;

@@ -6,6 +6,7 @@
 mod builds;
 mod children;
 mod damage;
+mod disk;
 mod faults;
 mod fresh;
 #[allow(dead_code)] // shared with the tests of the server, each uses its part
@@ -18,6 +19,8 @@ mod javascript;
 mod kill;
 #[allow(dead_code)] // each module uses its part
 mod kit;
+#[path = "../faults/mounted.rs"]
+mod mounted;
 mod programs;
 mod sabotage;
 mod sandbox;

@@ -64,7 +64,7 @@ unsafe fn at_once(process: &OwnedFd, ranges: &[Range<usize>]) -> usize {
 pub fn prepare(memory: &mut [u8], ranges: &[Range<usize>]) {
     for range in ranges {
         let Some(place) = memory.get_mut(range.clone()) else { continue };
-        if place.as_ptr().addr().is_multiple_of(PAGE) && place.len() > PAGE {
+        if place.as_ptr().addr().is_multiple_of(PAGE) && place.len() >= PAGE {
             // SAFETY: the range is borrowed for writing, and nothing in it changes.
             let _ = unsafe { madvise(place.as_mut_ptr().cast(), place.len(), Advice::LinuxPopulateWrite) };
         }

@@ -20,6 +20,7 @@ from .errors import (
 )
 from .left import File, RichOutput
 from .result import ExecutionFailed, Result
+from .session import Session
 from .settings import Settings
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "ResourceExhausted",
     "Result",
     "RichOutput",
+    "Session",
     "Settings",
     "Unauthenticated",
     "Unavailable",

@@ -16,10 +16,13 @@ from google.protobuf.json_format import MessageToDict
 from . import errors
 from .left import File, Files, inputs
 from .result import Result
+from .session import Session, durability_of
 from .settings import Settings
 from .v1 import execution_pb2 as execution
 from .v1 import executions_pb2 as executions
-from .v1 import executions_pb2_grpc, tool_pb2, tools_pb2, tools_pb2_grpc
+from .v1 import executions_pb2_grpc, sessions_pb2_grpc, snapshots_pb2_grpc, tool_pb2, tools_pb2, tools_pb2_grpc
+from .v1 import sessions_pb2 as sessions
+from .v1 import snapshots_pb2 as snapshots
 
 T = TypeVar("T")
 
@@ -30,6 +33,8 @@ _ATTEMPTS = 8
 _CHUNK = 1 << 20
 # Options of a start that say what the run gets besides its parameters.
 _INPUTS = ("files", "arguments", "environment", "stdin", "return_files")
+# And those that say where it runs.
+_TARGETS = ("session", "expected_turn", "snapshot")
 _DROPPED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
 
 
@@ -43,6 +48,8 @@ class Client:
         self._channel = grpc.insecure_channel(self.settings.address, options=options)
         self._tools = tools_pb2_grpc.ToolsStub(self._channel)
         self._executions = executions_pb2_grpc.ExecutionsStub(self._channel)
+        self._sessions = sessions_pb2_grpc.SessionsStub(self._channel)
+        self._snapshots = snapshots_pb2_grpc.SnapshotsStub(self._channel)
 
     def __enter__(self) -> Client:
         return self
@@ -70,13 +77,18 @@ class Client:
         environment: Mapping[str, str] | None = None,
         stdin: bytes | str = b"",
         return_files: Iterable[str] = (),
+        session: str = "",
+        expected_turn: int | None = None,
+        snapshot: str = "",
     ) -> Result:
         """Runs a tool to its end. ``timeout``, in seconds, ends the call and the run with it. What the tool
         does wrong is in the result, not an exception; :meth:`Result.check` makes it one.
 
         ``files`` (by path), ``arguments``, ``environment`` and ``return_files`` (patterns such as
-        ``"out/*.png"``) are for interpreters and containers; ``stdin`` is for every tool."""
+        ``"out/*.png"``) are for interpreters and containers; ``stdin`` is for every tool. ``session`` runs it in
+        a session, by id; ``snapshot`` in a fresh isolate from a snapshot, by name or id."""
         given = inputs(files, arguments, environment, stdin, return_files)
+        given |= _target(session, expected_turn, snapshot)
         call = _call(tool, parameters, limits, labels, request_id, False, given)
         request = tools_pb2.ExecuteToolRequest(call=call)
         return Result.of(self._unary(self._tools.ExecuteTool, request, timeout))
@@ -95,10 +107,14 @@ class Client:
         environment: Mapping[str, str] | None = None,
         stdin: bytes | str = b"",
         return_files: Iterable[str] = (),
+        session: str = "",
+        expected_turn: int | None = None,
+        snapshot: str = "",
     ) -> Iterator[execution.ExecutionEvent]:
         """Runs a tool and yields its events as they happen, each once, also over dropped connections.
         Leaving the iterator does not end the run. Inputs as :meth:`run`."""
         given = inputs(files, arguments, environment, stdin, return_files)
+        given |= _target(session, expected_turn, snapshot)
         call = _call(tool, parameters, limits, labels, request_id, keep_stdin_open, given)
         stream = self._tools.ExecuteToolStream(
             tools_pb2.ExecuteToolStreamRequest(call=call), metadata=self._metadata()
@@ -131,7 +147,8 @@ class Client:
             options.pop("labels", None),
             options.pop("request_id", ""),
             options.pop("keep_stdin_open", False),
-            inputs(**{name: options.pop(name) for name in _INPUTS if name in options}),
+            inputs(**{name: options.pop(name) for name in _INPUTS if name in options})
+            | _target(**{name: options.pop(name) for name in _TARGETS if name in options}),
         )
         if options:
             raise TypeError(f"unknown options: {', '.join(sorted(options))}")
@@ -232,6 +249,68 @@ class Client:
             offset = self._unary(self._executions.WriteStdin, request).offset
         return offset
 
+    def create_session(
+        self,
+        tool: str = "python",
+        *,
+        snapshot: str = "",
+        durability: str = "",
+        limits: sessions.SessionLimits | None = None,
+        environment: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        request_id: str = "",
+    ) -> Session:
+        """A new session of an interpreter, from a snapshot if one is named. ``durability`` says when its state
+        is made durable: ``none``, ``idle`` or ``turn``."""
+        request = sessions.CreateSessionRequest(
+            tool=tool,
+            target=sessions.SessionTarget(snapshot_id=snapshot) if snapshot else None,
+            durability=durability_of(durability),
+            limits=limits,
+            environment=environment,
+            labels=labels,
+            request_id=request_id,
+        )
+        return Session(self, self._unary(self._sessions.CreateSession, request).session)
+
+    def get_session(self, session_id: str) -> Session:
+        """One session."""
+        request = sessions.GetSessionRequest(session_id=session_id)
+        return Session(self, self._unary(self._sessions.GetSession, request).session)
+
+    def list_sessions(self, filter: sessions.SessionFilter | None = None, page_size: int = 100) -> Iterator[Session]:
+        """All sessions that a filter selects, page by page."""
+        token = ""
+        while True:
+            request = sessions.ListSessionsRequest(page_size=page_size, page_token=token, filter=filter)
+            page = self._unary(self._sessions.ListSessions, request)
+            yield from (Session(self, message) for message in page.sessions)
+            token = page.next_page_token
+            if not token:
+                return
+
+    def list_snapshots(
+        self, filter: snapshots.SnapshotFilter | None = None, page_size: int = 100
+    ) -> Iterator[snapshots.Snapshot]:
+        """All snapshots that a filter selects, page by page."""
+        token = ""
+        while True:
+            request = snapshots.ListSnapshotsRequest(page_size=page_size, page_token=token, filter=filter)
+            page = self._unary(self._snapshots.ListSnapshots, request)
+            yield from page.snapshots
+            token = page.next_page_token
+            if not token:
+                return
+
+    def get_snapshot(self, name: str) -> snapshots.Snapshot:
+        """One snapshot, by name or id."""
+        return self._unary(self._snapshots.GetSnapshot, snapshots.GetSnapshotRequest(snapshot_id=name)).snapshot
+
+    def delete_snapshot(self, name: str, request_id: str = "") -> None:
+        """Removes a snapshot, by name or id. What runs on it goes on."""
+        request = snapshots.DeleteSnapshotRequest(snapshot_id=name, request_id=request_id)
+        self._unary(self._snapshots.DeleteSnapshot, request)
+
     def list_tools(self) -> Iterator[tool_pb2.Tool]:
         """All tools, by name."""
         token = ""
@@ -277,6 +356,16 @@ class Client:
             return method(request, timeout=timeout, metadata=self._metadata())
         except grpc.RpcError as error:
             raise errors.from_rpc(error) from None
+
+
+def _target(session: str = "", expected_turn: int | None = None, snapshot: str = "") -> dict[str, Any]:
+    if session and snapshot:
+        raise TypeError("a run is in a session or from a snapshot, not both")
+    if expected_turn is not None and not session:
+        raise TypeError("expected_turn is for runs in a session")
+    if session:
+        return {"target": tools_pb2.ToolTarget(session_id=session, expected_turn=expected_turn)}
+    return {"target": tools_pb2.ToolTarget(snapshot_id=snapshot)} if snapshot else {}
 
 
 def _call(

@@ -31,7 +31,7 @@ casemate$part(($) => {
     }
     for (; at < values.length; at++) {
       const value = values[at];
-      text += (at > 0 ? " " : "") + (typeof value === "string" ? value : inspect(value));
+      text += (at > 0 ? " " : "") + (typeof value === "string" ? value : typeof value === "number" ? numberText(value) : inspect(value));
     }
     return text;
   };
