@@ -4,11 +4,20 @@ use super::Plan;
 use super::load::{self, Figures};
 use super::report::Report;
 use super::server::{Folder, Process, authorized, echo_only};
+use bytes::Bytes;
+use casemate::domain::event::{LogLevel, OutputStream, Progress};
+use casemate::domain::input::Inputs;
+use casemate::domain::io::{InputRead, InputSource, Meter, OutputSink};
+use casemate::domain::limits::LimitsPolicy;
+use casemate::engine::{DenyAll, Engine, EngineConfig};
+use casemate::interpreter::{Interpreters, InterpretersConfig, Run};
 use casemate::proto::v1;
 use casemate::proto::v1::sessions_client::SessionsClient;
 use casemate::proto::v1::tools_client::ToolsClient;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 
@@ -96,10 +105,74 @@ pub async fn measure(plan: Plan, report: &mut Report) {
             report.figures(&format!("{name}_c{concurrency}"), &format!("{label}, concurrency {concurrency}"), &figures);
         }
     }
+    parts(report, &directory).await;
     sessions(plan, report, &casemate).await;
     native(report, &casemate).await;
     drop(casemate);
     live(report, &directory).await;
+    listed(report, &directory).await;
+}
+
+/// What a fresh isolate takes, by its parts: in this process, one after the other.
+async fn parts(report: &mut Report, directory: &Path) {
+    const RUNS: u64 = 3000;
+    let engine = Engine::new(EngineConfig::default()).expect("an engine");
+    let config = InterpretersConfig { directory: directory.into(), max_idle: 4, pagemap: true, packages: None };
+    let interpreters = Interpreters::open(&config, &engine);
+    for (tool, code) in [("python", PRINT), ("javascript", "console.log(40+2)")] {
+        let Some(interpreter) = interpreters.get(tool).filter(|one| one.installed().is_ok()) else { continue };
+        report.title(&format!("parts of {tool}, {code}, alone, in process"));
+        let mut before = interpreters.spent();
+        for number in 0..RUNS + 200 {
+            if number == 200 {
+                before = interpreters.spent();
+            }
+            let run = Run {
+                tenant: "bench".into(),
+                limits: LimitsPolicy::default().defaults,
+                code: code.into(),
+                inputs: Inputs::default(),
+                input: Arc::new(Quiet),
+                output: Arc::new(Quiet),
+                meter: Arc::new(Meter::default()),
+                egress: Arc::new(DenyAll),
+                children: None,
+            };
+            interpreter.run(run).await.expect("a run");
+        }
+        let now = interpreters.spent();
+        let each = |label: &str, name: &str, time: Duration, count: u64, report: &mut Report| {
+            let time = time.as_secs_f64() * 1e6 / count.max(1) as f64;
+            report.value(&format!("{tool}_part_{name}"), label, time, "us");
+        };
+        let (started, turns, resets) =
+            (now.started - before.started, now.turns - before.turns, now.resets - before.resets);
+        each("store", "store", now.store - before.store, started, report);
+        each("instantiate", "instantiate", now.instantiate - before.instantiate, started, report);
+        each("run", "run", now.run - before.run, turns, report);
+        each("scan for written pages, beside the answer", "scan", now.scan - before.scan, resets, report);
+        each("copy them back, beside the answer", "copy", now.copy - before.copy, resets, report);
+        let pages = (now.pages - before.pages) as f64 / resets.max(1) as f64;
+        report.value(&format!("{tool}_pages"), "written pages of 4 KiB", pages, "");
+    }
+}
+
+/// Neither hears nor says anything.
+struct Quiet;
+
+impl OutputSink for Quiet {
+    fn write(&self, _: OutputStream, _: Bytes) {}
+    fn log(&self, _: LogLevel, _: String) {}
+    fn progress(&self, _: Progress) {}
+}
+
+impl InputSource for Quiet {
+    fn read(&self, _: usize) -> InputRead {
+        InputRead::Eof
+    }
+    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 }
 
 async fn sessions(plan: Plan, report: &mut Report, casemate: &Process) {
@@ -216,6 +289,52 @@ async fn live(report: &mut Report, directory: &Path) {
         "python_memory_growth",
         &format!("memory after {runs} runs, beside before"),
         (end as f64 - before as f64) / 1e6,
+        "MB",
+    );
+}
+
+/// As many sessions as a server lists, most of them idle: on disk.
+async fn listed(report: &mut Report, directory: &Path) {
+    const SESSIONS: usize = 10_000;
+    let settings = [("CASEMATE_SESSIONS__SUSPEND_IDLE", "1s"), ("CASEMATE_RETENTION__MEMORY", "0B")];
+    let casemate = server(echo_only(), directory, &settings).await;
+    let channel = casemate.connect().await;
+    for _ in 0..SESSIONS / 4 {
+        let some = (0..4).map(|_| {
+            let channel = channel.clone();
+            Box::pin(async move {
+                let session = create(&channel, "python", v1::SessionDurability::Turn).await;
+                run(channel, "python", "x = [1, 2, 3]", Some(&session))().await;
+            }) as Call
+        });
+        futures_join(some.collect()).await;
+    }
+    let mut client = SessionsClient::new(channel);
+    let began = Instant::now();
+    let mut suspended = 0;
+    // What is idle leaves memory by itself.
+    while suspended < SESSIONS * 99 / 100 && began.elapsed() < Duration::from_secs(60) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        suspended = 0;
+        let mut token = String::new();
+        loop {
+            let states = vec![v1::SessionState::Suspended as i32];
+            let filter = Some(v1::SessionFilter { states, ..Default::default() });
+            let request = v1::ListSessionsRequest { page_size: 1000, page_token: token, filter };
+            let page = client.list_sessions(authorized(request)).await.expect("a page").into_inner();
+            suspended += page.sessions.len();
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+    }
+    casemate.idle_memory().await;
+    report.value("sessions_10000_suspended", "10,000 listed sessions: on disk of them", suspended as f64, "");
+    report.value(
+        "sessions_10000_memory",
+        "10,000 listed sessions, memory of the server",
+        casemate.own_memory() as f64 / 1e6,
         "MB",
     );
 }

@@ -33,7 +33,7 @@ pub mod wasi;
 pub use build::{Build, Built};
 pub use children::{Children, Refused, Returned};
 pub use kept::{Kept, KeptTurn};
-pub use memory::{Image, SlotFacts, Tenant};
+pub use memory::{Image, SlotFacts, Spent, Tenant};
 pub use origin::{Frozen, Origin, base_of};
 pub use runtime::{Isolate, Language, Runtime, Turned, compile, fingerprint};
 pub use service::{Ended, Interpreter, Interpreters, InterpretersConfig, Run};

@@ -9,6 +9,7 @@ use crate::domain::io::Meter;
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 use wasmtime::{
     Caller, Config, Error, Extern, Global, Instance, InstancePre, Linker, Memory, Module, ResourceLimiter, Result,
     Store, TypedFunc,
@@ -193,15 +194,18 @@ impl Isolate {
             meter: None,
             denied: None,
         };
+        let began = Instant::now();
         let mut store = Store::new(&inner.engine, State { wasi, limiter, talk: None, answers: None });
         store.limiter(|state| &mut state.limiter);
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
+        let stored = began.elapsed();
         let instance = inner.slots.instantiate(image, tenant, inner.pre.instantiate_async(&mut store)).await??;
         let memory = instance.get_memory(&mut store, "memory").ok_or_else(|| Error::msg("it exports no memory"))?;
         let stack_pointer =
             instance.get_global(&mut store, STACK_POINTER).ok_or_else(|| Error::msg("it exports no stack pointer"))?;
         let stack_start = stack_pointer.get(&mut store).i32().unwrap_or_default();
+        inner.slots.note_start(stored, began.elapsed().saturating_sub(stored));
         Ok(Isolate {
             store,
             instance,
@@ -224,10 +228,12 @@ impl Isolate {
         if self.runtime.0.language == Language::JavaScript {
             state.wasi.set_channel(Some(talk.clone()));
         }
+        let began = Instant::now();
         let result = match self.enter().await {
             Ok(()) => self.check_stack(),
             Err(error) => Err(error),
         };
+        self.runtime.0.slots.note_turn(began.elapsed());
         let state = self.store.data_mut();
         state.talk = None;
         state.wasi.set_channel(None);

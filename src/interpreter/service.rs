@@ -3,7 +3,7 @@
 use super::children::Children;
 use super::install::{ARTIFACTS, Artifact, Installed};
 use super::library::{self, Library};
-use super::memory::{Image, SlotFacts, Slots, Tenant};
+use super::memory::{Image, SlotFacts, Slots, Spent, Tenant};
 use super::origin::Origin;
 use super::packages::Packages;
 use super::runtime::{Isolate, Language, Runtime, fingerprint};
@@ -86,6 +86,11 @@ impl Interpreters {
     /// How their memories stand.
     pub fn slots(&self) -> SlotFacts {
         self.slots.facts()
+    }
+
+    /// What all isolates took so far, by its parts.
+    pub fn spent(&self) -> Spent {
+        self.slots.spent()
     }
 }
 

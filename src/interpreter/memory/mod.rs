@@ -19,7 +19,7 @@ mod stack;
 pub use discard::prepare;
 pub use image::Image;
 pub use mapped::Mapped;
-pub use pool::{SlotFacts, Slots, Tenant};
+pub use pool::{SlotFacts, Slots, Spent, Tenant};
 
 /// A page of the machine.
 const PAGE: usize = 4096;

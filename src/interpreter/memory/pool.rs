@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 /// Whom a slot serves. One that served a tenant serves no other: it is thrown away instead. One of nobody (an
@@ -36,6 +37,48 @@ struct Inner {
     heaps: Arc<Heaps>,
     made: AtomicU64,
     reused: AtomicU64,
+    spent: Spending,
+}
+
+/// Time that isolates took, by what they took it for, in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Isolates that were started.
+    pub started: u64,
+    /// Making the store: what the engine keeps of an isolate.
+    pub store: Duration,
+    /// Making the instance in it, on a memory that shows the image.
+    pub instantiate: Duration,
+    /// Turns that ran.
+    pub turns: u64,
+    /// Running them, what they waited for included.
+    pub run: Duration,
+    /// Memories that were made to show the image again.
+    pub resets: u64,
+    /// Finding the pages that were written.
+    pub scan: Duration,
+    /// Copying them back, or giving them back.
+    pub copy: Duration,
+    /// Those pages.
+    pub pages: u64,
+}
+
+/// The same while it is counted; times in nanoseconds.
+#[derive(Default)]
+struct Spending {
+    started: AtomicU64,
+    store: AtomicU64,
+    instantiate: AtomicU64,
+    turns: AtomicU64,
+    run: AtomicU64,
+    resets: AtomicU64,
+    scan: AtomicU64,
+    copy: AtomicU64,
+    pages: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, time: Duration) {
+    counter.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
 }
 
 /// What the slots say of themselves.
@@ -70,6 +113,7 @@ impl Slots {
             heaps: Heaps::new(max_idle),
             made: AtomicU64::new(0),
             reused: AtomicU64::new(0),
+            spent: Spending::default(),
         }))
     }
 
@@ -81,6 +125,37 @@ impl Slots {
             reused: self.0.reused.load(Relaxed),
             pagemap: self.0.pagemap.is_some(),
         }
+    }
+
+    /// What isolates took so far.
+    pub fn spent(&self) -> Spent {
+        let spent = &self.0.spent;
+        let count = |counter: &AtomicU64| counter.load(Relaxed);
+        let time = |counter: &AtomicU64| Duration::from_nanos(counter.load(Relaxed));
+        Spent {
+            started: count(&spent.started),
+            store: time(&spent.store),
+            instantiate: time(&spent.instantiate),
+            turns: count(&spent.turns),
+            run: time(&spent.run),
+            resets: count(&spent.resets),
+            scan: time(&spent.scan),
+            copy: time(&spent.copy),
+            pages: count(&spent.pages),
+        }
+    }
+
+    /// Notes the start of an isolate.
+    pub fn note_start(&self, store: Duration, instantiate: Duration) {
+        self.0.spent.started.fetch_add(1, Relaxed);
+        add(&self.0.spent.store, store);
+        add(&self.0.spent.instantiate, instantiate);
+    }
+
+    /// Notes a turn.
+    pub fn note_turn(&self, run: Duration) {
+        self.0.spent.turns.fetch_add(1, Relaxed);
+        add(&self.0.spent.run, run);
     }
 
     /// Makes an engine take its memories and stacks from here.
@@ -142,10 +217,18 @@ impl Slots {
         if self.0.max_idle == 0 || tenant.is_empty() {
             return;
         }
-        if let Err(error) = slot.reset(self.0.pagemap.as_ref(), KEEP) {
-            // Whatever it shows now, nobody will see it.
-            tracing::warn!(%error, "the memory of an interpreter cannot be reset and is thrown away");
-            return;
+        match slot.reset(self.0.pagemap.as_ref(), KEEP) {
+            Ok(reset) => {
+                self.0.spent.resets.fetch_add(1, Relaxed);
+                self.0.spent.pages.fetch_add(reset.pages as u64, Relaxed);
+                add(&self.0.spent.scan, reset.scan);
+                add(&self.0.spent.copy, reset.copy);
+            }
+            Err(error) => {
+                // Whatever it shows now, nobody will see it.
+                tracing::warn!(%error, "the memory of an interpreter cannot be reset and is thrown away");
+                return;
+            }
         }
         let mut idle = self.0.idle.lock();
         let oldest = if idle.len() >= self.0.max_idle { idle.pop_front() } else { None };

@@ -14,6 +14,7 @@ use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Address space of a slot: what compiled code may reach without a check, and the guard behind it.
 const RESERVATION: usize = MAX_MEMORY + GUARD;
@@ -24,6 +25,19 @@ pub(super) struct Slot {
     base: NonNull<u8>,
     len: usize,
     sweeps: Sweeps,
+    /// Ranges of a reset; kept for its room.
+    written: Vec<Range<usize>>,
+}
+
+/// What a reset took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reset {
+    /// Pages that had been written, as far as the kernel said.
+    pub pages: usize,
+    /// To find them.
+    pub scan: Duration,
+    /// To copy them back, or to give them back.
+    pub copy: Duration,
 }
 
 /// When pages that need not be copied are given back: one run that wrote a lot would otherwise make every later
@@ -81,7 +95,7 @@ impl Slot {
         let base = unsafe { mmap_anonymous(std::ptr::null_mut(), RESERVATION, ProtFlags::empty(), flags) }?;
         let base = NonNull::new(base.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
         // Owned from here on, so that a failure below gives it back.
-        let slot = Slot { len: image.memory_bytes(), image, base, sweeps: Sweeps::new() };
+        let slot = Slot { len: image.memory_bytes(), image, base, sweeps: Sweeps::new(), written: Vec::new() };
         // SAFETY: the reservation is ours, page-aligned, longer than any image, and nothing refers to it.
         unsafe { slot.image.map_over(base.as_ptr()) }?;
         Ok(slot)
@@ -123,7 +137,7 @@ impl Slot {
     /// Makes the memory show the image again, and only the image. Written pages are copied back, up to
     /// `keep` bytes, and stay mapped; the rest is given back to the kernel, as is everything where there is
     /// no page map. Nothing may use the memory meanwhile, and if this fails, ever again.
-    pub fn reset(&mut self, pagemap: Option<&Pagemap>, keep: usize) -> io::Result<()> {
+    pub fn reset(&mut self, pagemap: Option<&Pagemap>, keep: usize) -> io::Result<Reset> {
         let image_len = self.image.memory_bytes();
         let base = self.base.as_ptr();
         if self.len > image_len {
@@ -135,12 +149,17 @@ impl Slot {
             unsafe { mprotect(tail.cast(), length, MprotectFlags::empty()) }?;
             self.len = image_len;
         }
+        let began = Instant::now();
         let Some(pagemap) = pagemap else {
             // SAFETY: the whole range is ours, and nothing refers to it.
-            return unsafe { discard(&[self.range()]) };
+            unsafe { discard(&[self.range()]) }?;
+            return Ok(Reset { copy: began.elapsed(), ..Reset::default() });
         };
+        self.written.clear();
+        pagemap.written(self.range(), |range| self.written.push(range))?;
+        let scan = began.elapsed();
         let sweep = self.sweeps.due();
-        let mut pages = 0;
+        let pages = self.written.iter().map(|range| range.len() / PAGE).sum();
         let start = base as usize;
         let pristine = self.image.memory();
         let mut left = keep;
@@ -149,11 +168,11 @@ impl Slot {
             Some(last) if last.end == range.start => last.end = range.end,
             _ => given.push(range),
         };
-        pagemap.written(self.range(), |written| {
+        for written in &self.written {
             let length = written.len();
-            pages += length / PAGE;
             if length > left {
-                return give(written);
+                give(written.clone());
+                continue;
             }
             left -= length;
             let at = written.start - start;
@@ -161,7 +180,7 @@ impl Slot {
                 // SAFETY: the kernel answers ranges within the one asked for, which is ours, accessible and
                 // writable; the image is another mapping, so the two do not overlap.
                 unsafe { std::ptr::copy_nonoverlapping(pristine[at..at + length].as_ptr(), base.add(at), length) };
-                return;
+                continue;
             }
             for page in (at..at + length).step_by(PAGE) {
                 let source = &pristine[page..page + PAGE];
@@ -173,10 +192,11 @@ impl Slot {
                     now.copy_from_slice(source);
                 }
             }
-        })?;
+        }
         self.sweeps.note(sweep, pages);
         // SAFETY: all of them lie in our range, and nothing refers to it.
-        unsafe { discard(&given) }
+        unsafe { discard(&given) }?;
+        Ok(Reset { pages, scan, copy: began.elapsed().saturating_sub(scan) })
     }
 }
 
