@@ -81,7 +81,7 @@ impl Kernels for Adders {
     fn start(&self, spec: KernelSpec) -> BoxFuture<'_, Result<Box<dyn Kernel>>> {
         Box::pin(async move {
             let pages = spec.image.as_deref().map(read_image).transpose()?;
-            Ok(self.adder(pages.unwrap_or_else(|| vec![vec![0; PAGE]])))
+            Ok(self.adder(pages.unwrap_or_else(|| vec![first()])))
         })
     }
 
@@ -104,6 +104,25 @@ impl Kernels for Adders {
         std::fs::write(directory.join("pages"), &bytes).map_err(|error| Error::Internal(error.to_string()))?;
         Ok(Developed { total_bytes: bytes.len() as u64 })
     }
+}
+
+/// A page that cannot be compressed.
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    (0..PAGE / 8).flat_map(|_| next().to_le_bytes()).collect()
+}
+
+/// The page that the sum is on.
+fn first() -> Vec<u8> {
+    let mut page = noise(u64::MAX);
+    page[..8].fill(0);
+    page
 }
 
 impl Adder {
@@ -129,8 +148,7 @@ impl Kernel for Adder {
             self.dirty.insert(0);
             if let Some(pages) = number("grow") {
                 let first = self.pages.len();
-                let fill = turn.number as u8;
-                self.pages.extend((0..pages).map(|_| vec![fill; PAGE]));
+                self.pages.extend((0..pages).map(|page| noise(turn.number * 1000 + page as u64)));
                 self.dirty.extend(first..self.pages.len());
             }
             if turn.parameters.get("wait").is_some() {
