@@ -46,6 +46,11 @@ export CASEMATE_ADDRESS=$address
 "$casemate" run echo '{"text": "hello"}' | expect 'the CLI runs a tool' 'hello'
 if [ -n "${CASEMATE_INTERPRETERS__DIRECTORY:-}" ]; then
   "$casemate" run python 'import pandas as pd; pd.DataFrame({"a": [1, 2]}).a.sum()' 2>&1 | expect 'Python runs' '3'
+  "$casemate" run python - <<< 'import pandas as pd; print(pd.DataFrame({"a": [1, 2]}).sum())' | expect 'Python runs from standard input' '3'
+  # Through gRPC alone, as it streams.
+  "$grpcurl" -plaintext -H "authorization: Bearer $token" \
+    -d '{"call": {"tool": "python", "parameters": {"code": "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nprint(40 + 2)"}}}' \
+    "$address" casemate.v1.Tools/ExecuteToolStream | expect 'a figure streams through grpcurl' 'image/png'
   "$casemate" run javascript '{"code": "const n: number = 40; console.log(n + 2)", "language": "typescript"}' | expect 'TypeScript runs' '42'
   session=$("$casemate" sessions create python)
   "$casemate" run python --session "$session" '{"code": "x = 41"}'

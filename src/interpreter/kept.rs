@@ -234,18 +234,18 @@ impl Kept {
             }
             // The kernel cannot say: compare.
             None => {
-                let image = self.origin.image().memory();
-                let differs = |(index, page): (usize, &[u8])| {
-                    let at = index * PAGE;
-                    let same = match image.get(at..at + PAGE) {
-                        Some(pristine) => pristine == page,
-                        None => page.iter().all(|byte| *byte == 0),
-                    };
-                    (!same || self.frozen.contains_key(&(index as u32))).then_some(index as u32)
-                };
-                Ok(memory.chunks_exact(PAGE).enumerate().filter_map(differs).collect())
+                let pages = 0..(memory.len() / PAGE) as u32;
+                Ok(pages.filter(|page| self.differs(*page) || self.frozen.contains_key(page)).collect())
             }
         }
+    }
+
+    /// Whether a page is not as in the image, or not zero behind its end. Many that were written are: a count of
+    /// references went up and down again.
+    fn differs(&self, page: u32) -> bool {
+        let now = at(self.isolate.memory(), page);
+        let pristine = at(self.origin.image().memory(), page);
+        if pristine.len() == PAGE { now != pristine } else { now.iter().any(|byte| *byte != 0) }
     }
 
     /// Takes the present state as the one that the next change counts from.
@@ -265,7 +265,8 @@ impl Kept {
         for page in &pages {
             let digest = XxHash3_128::oneshot(at(memory, *page));
             digests.insert(*page, digest);
-            if whole || self.frozen.get(page) != Some(&digest) {
+            let wants = if whole { self.differs(*page) } else { self.frozen.get(page) != Some(&digest) };
+            if wants {
                 wanted.push(*page);
             }
         }
@@ -277,7 +278,8 @@ impl Kept {
 
     /// The whole state as data; the next change still counts from the last freeze.
     pub fn whole(&self) -> Result<Frozen> {
-        let pages = self.written()?;
+        let mut pages = self.written()?;
+        pages.retain(|page| self.differs(*page));
         Ok(Frozen { pieces: pieces(self.isolate.memory(), &pages), meta: self.meta()? })
     }
 
@@ -292,7 +294,8 @@ impl Kept {
 
     /// A copy of the present state, with randomness of its own.
     pub async fn fork(&self) -> Result<Kept> {
-        let pages = self.written()?;
+        let mut pages = self.written()?;
+        pages.retain(|page| self.differs(*page));
         let world = self.isolate.wasi().freeze();
         let mut copy = self
             .interpreter

@@ -59,6 +59,15 @@ def test_a_snapshot_starts_isolates_and_sessions(client: Client):
         client.get_snapshot(name)
 
 
+def test_a_figure_is_saved_by_the_client(client: Client, tmp_path):
+    # As the README has it.
+    with client.create_session() as session:
+        session.run("import matplotlib.pyplot as plt\nx = [1, 4, 9]").check()
+        figure = session.run("plt.plot(x)\nplt.show()").check().rich_outputs[0]
+        (tmp_path / "figure.png").write_bytes(figure.png)
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
 def test_what_contradicts_itself_is_refused(client: Client):
     with pytest.raises(TypeError, match="not both"):
         client.run("python", {"code": "1"}, session="a", snapshot="b")
