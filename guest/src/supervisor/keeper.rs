@@ -1,0 +1,323 @@
+//! The keeper of a process: a child of the guest, below which everything stays that the process starts.
+//!
+//! It takes in orphans (`PR_SET_CHILD_SUBREAPER`), so that whatever a process does to get away, it is still found
+//! below its keeper. It is a fork of the guest without a program of its own: it costs no start, and little memory.
+//!
+//! All code that runs between a fork and the program is here. The guest has one thread, so its children may allocate;
+//! they must not panic, though, nor ever return.
+
+use std::ffi::{CString, c_char, c_int};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::null;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::plan::Plan;
+
+/// Bytes of a report: its kind, and two numbers.
+pub const REPORT: usize = 12;
+
+/// What a keeper says about its process. When everything below it is gone it ends, and the pipe with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The program runs as this process.
+    Started(i32),
+    /// It could not be executed: at this step, with this error number.
+    Failed(Step, i32),
+    /// The process ended, with this status.
+    Ended(i32),
+}
+
+/// What a process does before it is the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Being forked, with its session, terminal and streams.
+    Prepare,
+    /// Becoming the user.
+    User,
+    /// Entering the directory.
+    Directory,
+    /// Executing the program.
+    Execute,
+}
+
+impl Report {
+    fn encode(self) -> [u8; REPORT] {
+        let numbers = match self {
+            Self::Started(pid) => [0, pid, 0],
+            Self::Failed(step, errno) => [1, step as i32, errno],
+            Self::Ended(status) => [2, status, 0],
+        };
+        let mut bytes = [0; REPORT];
+        for (to, number) in bytes.chunks_exact_mut(4).zip(numbers) {
+            to.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Reads one; none if it is no report.
+    pub fn decode(bytes: &[u8; REPORT]) -> Option<Self> {
+        let number = |at: usize| bytes.get(at..at + 4).and_then(|part| part.try_into().ok()).map(i32::from_le_bytes);
+        let step = |number| [Step::Prepare, Step::User, Step::Directory, Step::Execute].into_iter().nth(number);
+        match (number(0)?, number(4)?, number(8)?) {
+            (0, pid, _) => Some(Self::Started(pid)),
+            (1, at, errno) => Some(Self::Failed(step(usize::try_from(at).ok()?)?, errno)),
+            (2, status, _) => Some(Self::Ended(status)),
+            _ => None,
+        }
+    }
+}
+
+/// Starts a keeper and its process. Returns the keeper's number, and where its reports are read.
+///
+/// # Errors
+/// No pipe, or no process.
+pub fn start(plan: &Plan, streams: [OwnedFd; 3]) -> io::Result<(i32, OwnedFd)> {
+    let (reports, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    // A signal that comes before the child has its own dispositions would run the guest's handlers in it.
+    let mask = block_signals();
+    // SAFETY: the guest has one thread, so the child is a whole process; it never returns from `keep`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let _end = EndHere;
+        keep(plan, &streams, &writer);
+    }
+    let failure = io::Error::last_os_error();
+    set_mask(&mask);
+    if pid < 0 {
+        return Err(failure);
+    }
+    rustix::io::ioctl_fionbio(&reports, true)?;
+    Ok((pid, reports))
+}
+
+/// Sends a signal to a process, or to a group if the number is negative.
+///
+/// # Errors
+/// The kernel's.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: takes numbers alone.
+    check(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Ends a child whatever happens, so that it never runs on as a second guest.
+struct EndHere;
+
+impl Drop for EndHere {
+    fn drop(&mut self) {
+        exit(127);
+    }
+}
+
+fn exit(code: c_int) -> ! {
+    // SAFETY: ends this process without running anything of the guest's.
+    unsafe { libc::_exit(code) }
+}
+
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn block_signals() -> libc::sigset_t {
+    // SAFETY: the sets are plain data on this stack; a zeroed one is valid, and both are written before being read.
+    unsafe {
+        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        before
+    }
+}
+
+fn set_mask(mask: &libc::sigset_t) {
+    // SAFETY: the set is valid; where the former one would go, nothing is asked.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) };
+}
+
+/// The life of a keeper. Its signals stay blocked: those sent to all processes are not meant for it.
+fn keep(plan: &Plan, streams: &[OwnedFd; 3], reports: &OwnedFd) -> ! {
+    // SAFETY: takes numbers alone.
+    unsafe {
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        libc::prctl(libc::PR_SET_NAME, c"casemate-keeper".as_ptr(), 0, 0, 0);
+    }
+    let [stdin, stdout, stderr] = streams.each_ref().map(AsRawFd::as_raw_fd);
+    // What the guest has open, its connection above all, is not this process's, nor anything's below it.
+    close_others([stdin, stdout, stderr, reports.as_raw_fd()]);
+    let mut pipe: [RawFd; 2] = [-1; 2];
+    // SAFETY: the kernel writes two numbers into the array.
+    if let Err(error) = check(unsafe { libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC) }) {
+        fail(reports, Step::Prepare, &error);
+    }
+    // SAFETY: as in `start`; the child never returns from `become_program`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let (step, error) = become_program(plan, [stdin, stdout, stderr]);
+        // SAFETY: the pipe was just made, and nobody else owns its end.
+        let failure = unsafe { OwnedFd::from_raw_fd(pipe[1]) };
+        say(&failure, Report::Failed(step, error.raw_os_error().unwrap_or(libc::EINVAL)));
+        exit(127);
+    }
+    let error = io::Error::last_os_error();
+    close_others([reports.as_raw_fd(), pipe[0], pipe[0], pipe[0]]);
+    if pid < 0 {
+        fail(reports, Step::Prepare, &error);
+    }
+    let mut failure = [0; REPORT];
+    // SAFETY: the kernel writes at most as many bytes as the array has.
+    let read = retry(|| unsafe { libc::read(pipe[0], failure.as_mut_ptr().cast(), REPORT) });
+    // SAFETY: takes a number; nothing else uses it.
+    unsafe { libc::close(pipe[0]) };
+    let failed = Report::decode(&failure).filter(|_| read == REPORT as isize);
+    say(reports, failed.unwrap_or(Report::Started(pid)));
+    loop {
+        let mut status = 0;
+        // SAFETY: the kernel writes one number.
+        let ended = retry(|| unsafe { libc::waitpid(-1, &raw mut status, 0) } as isize);
+        if ended < 0 {
+            exit(0); // Nothing is left below.
+        }
+        if ended == pid as isize && failed.is_none() {
+            say(reports, Report::Ended(status));
+        }
+    }
+}
+
+fn retry(mut call: impl FnMut() -> isize) -> isize {
+    loop {
+        let result = call();
+        if result >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return result;
+        }
+    }
+}
+
+fn say(to: &OwnedFd, report: Report) {
+    // If nobody listens the guest is gone, and so is this process.
+    let _ = rustix::io::write(to, &report.encode());
+}
+
+fn fail(reports: &OwnedFd, step: Step, error: &io::Error) -> ! {
+    say(reports, Report::Failed(step, error.raw_os_error().unwrap_or(libc::EINVAL)));
+    exit(127);
+}
+
+/// Closes every descriptor but the first three and these.
+fn close_others(mut kept: [RawFd; 4]) {
+    kept.sort_unstable();
+    let mut from = 3;
+    for fd in kept {
+        close_range(from, fd - 1);
+        from = from.max(fd + 1);
+    }
+    close_range(from, c_int::MAX);
+}
+
+fn close_range(from: c_int, to: c_int) {
+    if from > to {
+        return;
+    }
+    // SAFETY: this process uses none of these descriptors again, and frees nothing that owns them.
+    if unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } == 0 {
+        return;
+    }
+    // Before Linux 5.9, or under a filter that does not know it. Limits above a million are meant as "no limit".
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
+    for fd in from..=to.min(most.min(1 << 20) as c_int) {
+        // SAFETY: as above.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// Turns this process into the program. Returns only if it cannot.
+fn become_program(plan: &Plan, streams: [RawFd; 3]) -> (Step, io::Error) {
+    let prepared = || -> io::Result<()> {
+        // SAFETY: numbers alone; the descriptors are open, and above the first three.
+        unsafe {
+            check(libc::setsid())?;
+            for (to, from) in (0..).zip(streams) {
+                check(libc::dup2(from, to))?;
+            }
+            if plan.terminal {
+                check(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = prepared() {
+        return (Step::Prepare, error);
+    }
+    if let Err(error) = become_user(plan) {
+        return (Step::User, error);
+    }
+    if let Some(directory) = &plan.directory {
+        // SAFETY: a string that ends with a zero byte.
+        if let Err(error) = check(unsafe { libc::chdir(directory.as_ptr()) }) {
+            return (Step::Directory, error);
+        }
+    }
+    reset_signals();
+    (Step::Execute, execute(plan))
+}
+
+fn become_user(plan: &Plan) -> io::Result<()> {
+    let Some(ids) = &plan.ids else { return Ok(()) };
+    // SAFETY: the list is as long as is said; the rest are numbers. This process has one thread.
+    unsafe {
+        match check(libc::setgroups(ids.others.len(), ids.others.as_ptr())) {
+            // Not permitted in some containers, where the guest has no groups to lose either.
+            Err(error) if error.raw_os_error() != Some(libc::EPERM) => return Err(error),
+            _ => {}
+        }
+        check(libc::setresgid(ids.group, ids.group, ids.group))?;
+        check(libc::setresuid(ids.user, ids.user, ids.user))?;
+    }
+    Ok(())
+}
+
+fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: the default disposition runs no code of ours; numbers that have none are refused.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: a set on this stack, emptied before it is read.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        set_mask(&none);
+    }
+}
+
+fn execute(plan: &Plan) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const c_char> {
+        strings.iter().map(|string| string.as_ptr()).chain([null()]).collect()
+    };
+    let (arguments, environment) = (pointers(&plan.arguments), pointers(&plan.environment));
+    let mut refused = None;
+    for candidate in &plan.candidates {
+        // SAFETY: strings that end with a zero byte, in lists that end with a null pointer; all outlive the call.
+        unsafe { libc::execve(candidate.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => {}
+            // As a shell does: a later folder may have one that may be run.
+            Some(libc::EACCES) => refused = refused.or(Some(error)),
+            _ => return error,
+        }
+    }
+    refused.unwrap_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_read_as_written() {
+        for report in [Report::Started(7), Report::Failed(Step::Directory, 2), Report::Ended(0x100)] {
+            assert_eq!(Report::decode(&report.encode()), Some(report));
+        }
+        assert_eq!(Report::decode(&[9; REPORT]), None);
+    }
+}
