@@ -2,7 +2,7 @@
 
 mod peer;
 
-use casemate_guest::protocol::{Exit, FromGuest, Signal, Spec, StartFailure, ToGuest};
+use casemate_guest::protocol::{Exit, FromGuest, Settings, Signal, Spec, StartFailure, Terminal, ToGuest};
 use peer::{PLENTY, Peer, id, sh, until};
 
 #[test]
@@ -82,4 +82,263 @@ fn a_tree_dies_whatever_it_did_to_get_away() {
     assert!(there(), "what is left in the background lives on");
     peer.release(1);
     until("the tree is gone", || !there());
+}
+
+#[test]
+fn a_server_that_comes_back_gets_all_of_it() {
+    let mut peer = Peer::new();
+    peer.start(1, Spec { keep_stdin_open: true, ..sh("echo first; cat; echo err >&2; exit 3") }, b"");
+    peer.attach(1, 0, PLENTY);
+    peer.output_with(1, "first");
+    peer.reconnect();
+    assert_eq!(peer.known.len(), 1);
+    assert_eq!((peer.known[0].position, peer.known[0].exit), (6, None));
+    assert!(peer.known[0].pid.is_some());
+    // A start that is repeated starts nothing.
+    peer.start(1, sh("echo another"), b"");
+    peer.started(1);
+    peer.say(ToGuest::Stdin { id: id(1), offset: 0, eof: true }, b"second\n");
+    peer.reconnect();
+    peer.attach(1, 0, PLENTY);
+    let outcome = peer.outcome(1);
+    assert_eq!(outcome.stdout, b"first\nsecond\n");
+    assert_eq!((outcome.stderr, outcome.exit, outcome.position), (b"err\n".to_vec(), Some(Exit::Code(3)), 17));
+    // Again, from the middle, after its end.
+    peer.reconnect();
+    assert_eq!((peer.known[0].position, peer.known[0].exit), (17, Some(Exit::Code(3))));
+    assert_eq!((peer.known[0].pid, peer.known[0].stdin), (None, 7));
+    peer.attach(1, 8, PLENTY);
+    let outcome = peer.outcome(1);
+    assert_eq!((outcome.first, outcome.stdout), (Some(8), b"cond\n".to_vec()));
+    peer.attach(1, 18, PLENTY);
+    peer.find(|message, _| matches!(message, FromGuest::Refused { .. }).then_some(()));
+}
+
+#[test]
+fn output_waits_for_credit() {
+    let mut peer = Peer::new();
+    peer.start(1, sh("echo 0123456789"), b"");
+    peer.attach(1, 0, 4);
+    let output = |message: &FromGuest, payload: &bytes::Bytes| match message {
+        FromGuest::Output { position, .. } => Some((*position, payload.to_vec())),
+        FromGuest::Exited { .. } => panic!("the end before its output"),
+        _ => None,
+    };
+    assert_eq!(peer.find(output), (0, b"0123".to_vec()));
+    peer.ping(1);
+    peer.say(ToGuest::Credit { id: id(1), credit: 7 }, b"");
+    assert_eq!(peer.find(output), (4, b"456789\n".to_vec()));
+    peer.find(|message, _| matches!(message, FromGuest::Exited { position: 11, .. }).then_some(()));
+}
+
+#[test]
+fn what_nobody_takes_keeps_its_beginning_and_its_end() {
+    let mut peer = Peer::new();
+    peer.start(1, sh("seq 1 1000000"), b"");
+    peer.started(1);
+    until("it ends", || {
+        peer.reconnect();
+        peer.known[0].exit.is_some()
+    });
+    peer.attach(1, 0, PLENTY);
+    let outcome = peer.outcome(1);
+    assert!(outcome.stdout.starts_with(b"1\n2\n3\n") && outcome.stdout.ends_with(b"\n999999\n1000000\n"));
+    assert_eq!(outcome.stdout.len(), 1 << 20);
+    assert_eq!(outcome.lost + outcome.stdout.len() as u64, outcome.position);
+}
+
+#[test]
+fn a_hundred_megabytes_arrive_at_a_server_that_grants_them_slowly() {
+    const ALL: u64 = 100 << 20;
+    let mut peer = Peer::new();
+    peer.start(1, sh(&format!("head -c {ALL} /dev/zero | tr '\\0' x")), b"");
+    peer.attach(1, 0, 256 << 10);
+    // Another process is not held up by it.
+    assert_eq!(peer.run(2, sh("echo quick"), b"").stdout, b"quick\n");
+    let mut seen = 0;
+    loop {
+        let (message, payload) = peer.next();
+        match message {
+            FromGuest::Output { position, .. } => {
+                assert_eq!(position, seen);
+                assert!(payload.iter().all(|byte| *byte == b'x'));
+                seen += payload.len() as u64;
+                peer.say(ToGuest::Credit { id: id(1), credit: payload.len() as u64 }, b"");
+            }
+            FromGuest::Truncated { position, stdout, stderr, .. } => {
+                assert_eq!((position, stderr), (seen, 0));
+                seen += stdout;
+            }
+            FromGuest::Exited { position, exit, .. } => {
+                assert_eq!((position, exit), (ALL, Exit::Code(0)));
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(seen, ALL);
+}
+
+#[test]
+fn a_process_without_a_reader_is_not_held_up() {
+    let mut peer = Peer::new();
+    peer.start(1, sh("head -c 20000000 /dev/zero"), b"");
+    peer.attach(1, 0, 0);
+    until("it ends", || {
+        peer.reconnect();
+        peer.attach(1, 0, 0);
+        peer.known[0].exit.is_some()
+    });
+    assert_eq!(peer.known[0].position, 20_000_000);
+}
+
+#[test]
+fn terminals_are_terminals() {
+    let mut peer = Peer::new();
+    let spec = Spec {
+        terminal: Some(Terminal { columns: 100, rows: 30 }),
+        keep_stdin_open: true,
+        ..sh("stty size; trap 'stty size; exit 4' WINCH; test -t 2 && echo ready; while :; do read line; done")
+    };
+    peer.start(1, spec, b"");
+    peer.attach(1, 0, PLENTY);
+    assert!(peer.output_with(1, "ready").contains("30 100\r\n"));
+    peer.say(ToGuest::Resize { id: id(1), terminal: Terminal { columns: 90, rows: 20 } }, b"");
+    peer.say(ToGuest::Stdin { id: id(1), offset: 0, eof: false }, b"line\n");
+    assert!(peer.output_with(1, "20 90").contains("20 90"));
+    peer.reconnect();
+    peer.attach(1, 0, PLENTY);
+    assert_eq!(peer.outcome(1).exit, Some(Exit::Code(4)));
+    // The end of input, as a key.
+    let spec = Spec { terminal: Some(Terminal { columns: 80, rows: 24 }), ..sh("cat; echo over") };
+    let outcome = peer.run(2, spec, b"typed\n");
+    assert!(String::from_utf8(outcome.stdout).unwrap().ends_with("typed\r\ntyped\r\nover\r\n"));
+}
+
+#[test]
+fn the_wall_time_ends_the_whole_tree() {
+    let mut peer = Peer::new();
+    let spec = Spec { wall_time_ms: Some(100), ..sh("trap '' TERM; setsid sleep 1000 & echo $!; sleep 1000") };
+    let outcome = peer.run(1, spec, b"");
+    assert_eq!(outcome.exit, Some(Exit::TimedOut));
+    let sleeper = String::from_utf8(outcome.stdout).unwrap().trim().to_owned();
+    until("the tree is gone", || !std::path::Path::new(&format!("/proc/{sleeper}")).exists());
+}
+
+#[test]
+fn what_is_left_in_the_background_holds_up_nothing() {
+    let mut peer = Peer::new();
+    let outcome = peer.run(1, sh("sleep 1000 & exec >&- 2>&-; exit 5"), b"");
+    assert_eq!(outcome.exit, Some(Exit::Code(5)));
+    let outcome = peer.run(2, sh("(while :; do echo more; done) & echo $!; exit 6"), b"");
+    assert_eq!(outcome.exit, Some(Exit::Code(6)));
+    peer.say(ToGuest::Signal { id: id(2), signal: 9, to: Signal::Tree }, b"");
+    peer.ping(1);
+}
+
+#[test]
+fn a_keeper_that_is_killed_takes_its_process_along() {
+    let mut peer = Peer::new();
+    peer.start(1, sh("setsid sleep 1000 & echo $!; kill -9 $PPID; wait; wait"), b"");
+    peer.attach(1, 0, PLENTY);
+    let outcome = peer.outcome(1);
+    assert_eq!(outcome.exit, Some(Exit::Signal(9)));
+    let sleeper = String::from_utf8(outcome.stdout).unwrap().trim().to_owned();
+    until("orphans are gone", || !std::path::Path::new(&format!("/proc/{sleeper}")).exists());
+}
+
+#[test]
+fn limits_hold() {
+    let mut peer = Peer::with(Settings { processes: 2, journal_bytes: 64, ..Settings::default() });
+    for number in [1, 2, 3] {
+        peer.start(number, sh("sleep 1000"), b"");
+    }
+    peer.find(|message, _| match message {
+        FromGuest::NotStarted { id: of, failure } => Some(assert_eq!((of, failure), (&id(3), &StartFailure::TooMany))),
+        _ => None,
+    });
+    peer.release(1);
+    peer.release(2);
+    until("there is room again", || {
+        peer.start(4, sh("exit 0"), b"");
+        peer.find(|message, _| match message {
+            FromGuest::NotStarted { .. } => Some(false),
+            FromGuest::Started { id: of, .. } if *of == id(4) => Some(true),
+            _ => None,
+        })
+    });
+}
+
+#[test]
+fn the_guest_ends_with_its_main_process() {
+    let mut peer = Peer::with(Settings { main: Some(id(1)), ..Settings::default() });
+    peer.start(2, sh("sleep 1000"), b"");
+    assert_eq!(peer.run(1, sh("exit 42"), b"").exit, Some(Exit::Code(42)));
+    peer.ping(1);
+    peer.release(1);
+    assert_eq!(peer.guest.wait().unwrap().code(), Some(42));
+}
+
+#[test]
+fn nonsense_costs_the_connection_and_nothing_else() {
+    let mut peer = Peer::new();
+    peer.start(1, sh("sleep 1000"), b"");
+    let pid = peer.started(1);
+    for bytes in [&[0xff; 64][..], &[8, 0, 0, 0, 4, 0, 0, 0, 0xee, 0xee, 0xee, 0xee]] {
+        peer.write_raw(bytes);
+        peer.reconnect();
+        assert_eq!(peer.known[0].pid, Some(pid));
+    }
+    for signal in [0, -1, 65, i32::MIN] {
+        peer.say(ToGuest::Signal { id: id(1), signal, to: Signal::Group }, b"");
+        peer.find(|message, _| matches!(message, FromGuest::Refused { .. }).then_some(()));
+    }
+    peer.say(ToGuest::Credit { id: id(9), credit: 1 }, b"");
+    peer.find(|message, _| matches!(message, FromGuest::Refused { id: of, .. } if *of == id(9)).then_some(()));
+}
+
+#[test]
+fn memory_stays_small() {
+    let mut peer = Peer::new();
+    const AT_ONCE: u32 = 1000;
+    for number in 0..AT_ONCE {
+        peer.start(number, Spec { keep_stdin_open: true, ..sh("read line; echo $line") }, b"");
+    }
+    for number in 0..AT_ONCE {
+        peer.started(number);
+    }
+    let running = peer.memory();
+    for number in 0..AT_ONCE {
+        peer.attach(number, 0, PLENTY);
+        peer.say(ToGuest::Stdin { id: id(number), offset: 0, eof: true }, b"some text\n");
+    }
+    for number in 0..AT_ONCE {
+        assert_eq!(peer.outcome(number).stdout, b"some text\n");
+    }
+    let ended = peer.memory();
+    (0..AT_ONCE).for_each(|number| peer.release(number));
+    peer.ping(1);
+    let released = peer.memory();
+    println!("memory in KiB: {running} with {AT_ONCE} processes, {ended} with as many ended, {released} without any");
+    assert!(running.max(ended).max(released) < 5 << 10, "{running} {ended} {released}");
+}
+
+/// Not a test of anything but the time: run it with `--ignored --nocapture`, on a release build.
+#[test]
+#[ignore = "a measurement"]
+fn how_long_a_command_takes() {
+    let mut peer = Peer::new();
+    let spec = || Spec { command: vec![b"/bin/true".to_vec()], ..Spec::default() };
+    let mut times: Vec<_> = (0..10_000)
+        .map(|number| {
+            let begin = std::time::Instant::now();
+            assert_eq!(peer.run(number, spec(), b"").exit, Some(Exit::Code(0)));
+            peer.release(number);
+            begin.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    let memory = peer.memory();
+    println!("median {:?}, 99th {:?}; {memory} KiB after {} processes", times[5000], times[9900], times.len());
+    assert!(memory < 5 << 10);
 }
