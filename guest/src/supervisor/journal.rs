@@ -45,8 +45,8 @@ struct Stretch {
     start: Place,
     end: Place,
     bytes: VecDeque<u8>,
-    /// The stream of each run of bytes, and its length.
-    runs: VecDeque<(Stream, u32)>,
+    /// The stream of each run of bytes, and the position where it ends.
+    runs: VecDeque<(Stream, u64)>,
 }
 
 impl Stretch {
@@ -60,41 +60,46 @@ impl Stretch {
     }
 
     fn append(&mut self, stream: Stream, bytes: &[u8]) {
-        let length = bytes.len() as u32;
-        match self.runs.back_mut() {
-            Some((last, run)) if *last == stream && run.checked_add(length).is_some() => *run += length,
-            _ => self.runs.push_back((stream, length)),
-        }
         self.bytes.extend(bytes);
-        self.end.advance(stream, u64::from(length));
+        self.end.advance(stream, bytes.len() as u64);
+        match self.runs.back_mut() {
+            Some((last, end)) if *last == stream => *end = self.end.position,
+            _ => self.runs.push_back((stream, self.end.position)),
+        }
     }
 
     /// Drops from the front until it takes no more than `limit`.
     fn cut(&mut self, limit: usize) {
         while self.cost() > limit {
             let excess = self.cost() - limit;
-            let Some((stream, run)) = self.runs.front_mut() else { return };
-            let dropped = excess.min(*run as usize);
-            *run -= dropped as u32;
-            self.start.advance(*stream, dropped as u64);
+            let Some(&(stream, end)) = self.runs.front() else { return };
+            let run = (end - self.start.position) as usize;
+            let dropped = excess.min(run);
+            self.start.advance(stream, dropped as u64);
             self.bytes.drain(..dropped);
-            if *run == 0 {
+            if dropped == run {
                 self.runs.pop_front();
             }
         }
     }
 
-    /// The run that holds a position, and the place where it begins.
-    fn run_at(&self, position: u64) -> Option<(Stream, u64, Place)> {
+    /// The stream of the byte at a position, and where its run ends.
+    fn run_at(&self, position: u64) -> Option<(Stream, u64)> {
+        let within = (self.start.position..self.end.position).contains(&position);
+        within.then(|| self.runs.get(self.runs.partition_point(|(_, end)| *end <= position)).copied()).flatten()
+    }
+
+    /// The place at a position that is within.
+    fn place(&self, position: u64) -> Option<Place> {
+        self.run_at(position)?;
         let mut place = self.start;
-        for &(stream, run) in &self.runs {
-            let length = u64::from(run);
-            if (place.position..place.position + length).contains(&position) {
-                return Some((stream, length, place));
+        for &(stream, end) in &self.runs {
+            place.advance(stream, end.min(position) - place.position);
+            if place.position == position {
+                break;
             }
-            place.advance(stream, length);
         }
-        None
+        Some(place)
     }
 
     fn slice(&self, start: usize, length: usize) -> &[u8] {
@@ -165,8 +170,7 @@ impl Journal {
             return (position == end.position).then_some(end);
         }
         for stretch in [&self.head, &self.tail] {
-            if let Some((stream, _, mut place)) = stretch.run_at(position) {
-                place.advance(stream, position - place.position);
+            if let Some(place) = stretch.place(position) {
                 return Some(place);
             }
         }
@@ -185,9 +189,9 @@ impl Journal {
             return None;
         }
         for stretch in [&self.head, &self.tail] {
-            let Some((stream, length, run)) = stretch.run_at(at.position) else { continue };
+            let Some((stream, end)) = stretch.run_at(at.position) else { continue };
             let within = (at.position - stretch.start.position) as usize;
-            let left = (run.position + length - at.position) as usize;
+            let left = (end - at.position) as usize;
             return Some(Piece::Output(stream, stretch.slice(within, left.min(most))));
         }
         let to = self.tail.start.offsets;

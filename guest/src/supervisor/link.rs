@@ -153,7 +153,7 @@ impl Connection {
                 self.say(&FromGuest::Truncated { id, position, stdout, stderr }, &[]);
             }
             // No credit.
-            Piece::Output(_, bytes) if bytes.is_empty() => return false,
+            Piece::Output(_, []) => return false,
             Piece::Output(stream, bytes) => {
                 let message = FromGuest::Output { id, stream: *stream, position, offset: offset(&place, *stream) };
                 state.link.credit -= bytes.len() as u64;

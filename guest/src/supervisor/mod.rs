@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod journal;
 pub mod keeper;
 pub mod link;
+pub mod memory;
 pub mod oom;
 pub mod pipes;
 pub mod plan;
@@ -29,10 +30,10 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// Runs the guest until it is told to end. Returns its exit code.
 pub fn run(path: &Path) -> ExitCode {
+    memory::prepare();
     // Its memory has the output of all processes, whoever they run as.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // Where it is not process 1, orphans come to it all the same.
-    // Process 1 gets them anyhow.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -82,6 +83,7 @@ fn reap(table: &Table) {
         let kept = table.keepers.borrow_mut().remove(&pid);
         orphans |= !kept || status.signaled();
     }
+    table.rest();
     if orphans {
         let keepers = table.keepers.borrow();
         let strays = tree::below(own).into_iter().filter(|member| member.parent == own);
@@ -97,8 +99,11 @@ async fn kill_all(table: &Table) {
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let end = Instant::now() + LAST_WAIT;
     while Instant::now() < end {
-        for member in tree::below(own).iter().filter(|member| !member.over) {
-            let _ = keeper::kill(member.pid, libc::SIGKILL);
+        if own == 1 {
+            // All that there is, at once.
+            let _ = keeper::kill(-1, libc::SIGKILL);
+        } else {
+            tree::kill(own);
         }
         reap(table);
         if tree::below(own).is_empty() {

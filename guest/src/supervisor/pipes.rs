@@ -12,11 +12,30 @@ use tokio::io::unix::AsyncFd;
 /// A descriptor that the runtime watches.
 pub type Watched = AsyncFd<OwnedFd>;
 
+/// Where input is written. It is watched once it was full: few ever are, and watching takes memory.
+#[derive(Debug)]
+pub enum Stdin {
+    /// Was never full.
+    Unwatched(OwnedFd),
+    /// Was full at least once.
+    Watched(Watched),
+}
+
+impl Pipes {
+    /// Has the runtime watch standard input; closes it if that cannot be.
+    pub fn watch_stdin(&mut self) {
+        self.stdin = match self.stdin.take() {
+            Some(Stdin::Unwatched(fd)) => watch(fd).ok().map(Stdin::Watched),
+            other => other,
+        };
+    }
+}
+
 /// The guest's ends.
 #[derive(Debug)]
 pub struct Pipes {
     /// Where input is written; none once it ended.
-    pub stdin: Option<Watched>,
+    pub stdin: Option<Stdin>,
     /// Where output is read; none once it ended. A terminal has no second one.
     pub outputs: [Option<Watched>; 2],
     /// The terminal, to resize it.
@@ -31,7 +50,7 @@ pub fn open(terminal: Option<Terminal>) -> io::Result<(Pipes, [OwnedFd; 3])> {
     let Some(size) = terminal else {
         let [(stdin, write), (stdout, out), (stderr, err)] = [pipe()?, pipe()?, pipe()?];
         let outputs = [Some(watch(stdout)?), Some(watch(stderr)?)];
-        return Ok((Pipes { stdin: Some(watch(write)?), outputs, terminal: None }, [stdin, out, err]));
+        return Ok((Pipes { stdin: Some(unwatched(write)?), outputs, terminal: None }, [stdin, out, err]));
     };
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = openpt(flags)?;
@@ -40,7 +59,7 @@ pub fn open(terminal: Option<Terminal>) -> io::Result<(Pipes, [OwnedFd; 3])> {
     // By the descriptor: the path could be another terminal's in another mount.
     let slave = ioctl_tiocgptpeer(&master, flags)?;
     let pipes = Pipes {
-        stdin: Some(watch(copy(&master)?)?),
+        stdin: Some(unwatched(copy(&master)?)?),
         outputs: [Some(watch(copy(&master)?)?), None],
         terminal: Some(master),
     };
@@ -64,6 +83,11 @@ pub fn watch(fd: OwnedFd) -> io::Result<Watched> {
     rustix::io::ioctl_fionbio(&fd, true)?;
     // SAFETY: the descriptor is owned, and nothing replaces it as long as it is watched.
     Ok(unsafe { AsyncFd::register(fd) }?)
+}
+
+fn unwatched(fd: OwnedFd) -> io::Result<Stdin> {
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    Ok(Stdin::Unwatched(fd))
 }
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {

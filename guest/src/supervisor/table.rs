@@ -12,6 +12,7 @@ use casemate_guest::protocol::{
 use tokio::sync::Notify;
 
 use super::keeper;
+use super::memory;
 use super::pipes;
 use super::plan::Plan;
 use super::process::Process;
@@ -22,6 +23,8 @@ use super::tree;
 const JOURNAL: (u64, u64) = (1 << 20, 64 << 20);
 /// Processes where the server does not say, and at most: what fits into one Hello.
 const PROCESSES: (u32, u32) = (1024, 4096);
+/// Processes after which it is worth while to give memory back.
+const MANY: usize = 32;
 /// Bytes of a text about a failure.
 const TEXT_LIMIT: usize = 120;
 
@@ -36,6 +39,8 @@ pub struct Table {
     settings: RefCell<Settings>,
     /// Those that have something to tell, each once.
     pub ready: RefCell<VecDeque<Rc<Process>>>,
+    /// How many there were at most since memory was given back.
+    most: Cell<usize>,
     /// What is to be said apart from them.
     pub answers: RefCell<VecDeque<FromGuest>>,
     /// Tells the connection that there is something to say.
@@ -52,6 +57,17 @@ impl Table {
         if !process.queued.replace(true) {
             self.ready.borrow_mut().push_back(Rc::clone(process));
             self.news.notify_one();
+        }
+    }
+
+    /// Gives memory back, once nothing is left of many processes.
+    pub fn rest(&self) {
+        let (left, most) = (self.keepers.borrow().len() + self.processes.borrow().len(), self.most.get());
+        self.most.set(most.max(left));
+        if left == 0 && most >= MANY {
+            self.most.set(0);
+            tree::forget();
+            memory::trim();
         }
     }
 
@@ -132,6 +148,7 @@ impl Table {
                 }
                 let process = Rc::new(Process::new(id, journal));
                 self.processes.borrow_mut().insert(id, Rc::clone(&process));
+                self.rest();
                 if let Err(failure) = self.launch(&process, spec, payload) {
                     process.state.borrow_mut().failure = Some(shortened(failure));
                 }
@@ -181,6 +198,9 @@ impl Table {
         state.doomed = true;
         state.killed = true;
         process.wake.notify_one();
+        drop(state);
+        drop(process);
+        self.rest();
     }
 }
 
@@ -229,7 +249,7 @@ fn send(process: &Rc<Process>, signal: i32, to: Signal) -> Result<(), String> {
     }
     match to {
         Signal::Tree if signal == libc::SIGKILL => state.doomed = true,
-        Signal::Tree => drop(tree::signal(keeper, signal)),
+        Signal::Tree => tree::signal(keeper, signal),
         Signal::Group if before => keeper::kill(-pid, signal).map_err(|error| error.to_string())?,
         // The number may be another process's by now: only those count that are below the keeper.
         Signal::Group => {

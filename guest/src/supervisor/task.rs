@@ -1,18 +1,22 @@
 //! The task of a process: its output, its input, its wall time, its end.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use casemate_guest::protocol::{Exit, StartFailure, Stream};
+use tokio::io::Interest;
 use tokio::time::{Instant, sleep_until};
 
 use super::keeper::{REPORT, Report, Step};
-use super::pipes::{Pipes, Watched};
+use super::pipes::{Pipes, Stdin, Watched};
 use super::process::Process;
 use super::table::{Table, shortened};
-use super::{oom, tree};
+use super::{keeper, oom, tree};
 
 /// How long a process waits at a time for a server that is behind.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -20,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 const HANGUP: Duration = Duration::from_millis(50);
 /// Bytes taken from a stream at its end at most: as much as a pipe can hold, for something may write on and on.
 const LAST: usize = 2 << 20;
+
+/// How long to wait before those are looked for that are left of a killed tree, at first and at last.
+const HUNT: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(100)];
 
 const BUFFER: usize = 64 << 10;
 
@@ -57,6 +64,7 @@ pub async fn attend(
             wall = None;
             task.time_out();
         }
+        task.try_input();
         task.end_input();
         let (doomed, lags, writes) = {
             let state = process.state.borrow();
@@ -76,45 +84,70 @@ pub async fn attend(
         let may_read = paused.is_none_or(|until| until <= now);
         let next = [wall, hunt.map(|(at, _)| at), paused.filter(|_| !may_read), task.ending.map(|(_, until)| until)];
         let next = next.into_iter().flatten().min();
+        let event = poll_fn(|context| task.poll(context, &reports, writes, may_read));
         tokio::select! {
             biased;
             () = process.wake.notified() => {}
-            report = read_report(&reports) => match report {
-                Some(report) => task.report(report),
-                None => break,
+            event = event => match event {
+                Event::Report => match read_report(&reports) {
+                    Ok(Some(report)) => task.report(report),
+                    Ok(None) => {}
+                    Err(_) => break,
+                },
+                Event::Input => task.write(),
+                // Both in turn, so that neither has to wait for the other's end.
+                Event::Output => {
+                    task.read(0);
+                    task.read(1);
+                    paused = None;
+                }
             },
-            () = ready(&task.pipes.stdin, true), if writes => task.write(),
-            () = ready(&task.pipes.outputs[0], false), if may_read => { task.read(0); paused = None; }
-            () = ready(&task.pipes.outputs[1], false), if may_read => { task.read(1); paused = None; }
             () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
         }
     }
     task.gone();
 }
 
-/// Waits for a descriptor, forever if there is none.
-async fn ready(fd: &Option<Watched>, write: bool) {
-    let Some(fd) = fd else { return std::future::pending().await };
-    // The readiness is kept, and cleared by whoever finds that it does not hold.
-    let _ = if write { fd.writable().await.map(drop) } else { fd.readable().await.map(drop) };
+/// What a descriptor is ready for.
+enum Event {
+    Report,
+    Input,
+    Output,
 }
 
-/// The next report; none once the keeper is gone.
-async fn read_report(reports: &Watched) -> Option<Report> {
-    loop {
-        let mut guard = reports.readable().await.ok()?;
-        let mut bytes = [0; REPORT];
-        // Written in one piece, and read so: a pipe does not split what is this short.
-        match guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut bytes)?)) {
-            Ok(Ok(REPORT)) => return Report::decode(&bytes),
-            Ok(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
-            Ok(_) => return None,
-            Err(_) => {}
-        }
+/// The next report, if one is there; an error once the keeper is gone.
+fn read_report(reports: &Watched) -> io::Result<Option<Report>> {
+    let mut bytes = [0; REPORT];
+    // Written in one piece, and read so: a pipe does not split what is this short.
+    match reports.try_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut bytes)?)) {
+        Ok(REPORT) => Report::decode(&bytes).map(Some).ok_or_else(|| ErrorKind::InvalidData.into()),
+        Ok(_) => Err(ErrorKind::UnexpectedEof.into()),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
 impl Task {
+    /// One poll for all descriptors: a future for each would take as much memory as all else of a process. Readiness is
+    /// kept until whoever uses it finds that it does not hold.
+    fn poll(&self, context: &mut Context<'_>, reports: &Watched, writes: bool, may_read: bool) -> Poll<Event> {
+        if reports.poll_read_ready(context).is_ready() {
+            return Poll::Ready(Event::Report);
+        }
+        if let Some(Stdin::Watched(stdin)) = self.pipes.stdin.as_ref().filter(|_| writes)
+            && stdin.poll_write_ready(context).is_ready()
+        {
+            return Poll::Ready(Event::Input);
+        }
+        // Each is asked, for each has to know whom to wake.
+        let ready =
+            self.pipes.outputs.iter().flatten().filter(|output| output.poll_read_ready(context).is_ready()).count();
+        if may_read && ready > 0 {
+            return Poll::Ready(Event::Output);
+        }
+        Poll::Pending
+    }
+
     fn listens(&self) -> bool {
         self.pipes.outputs.iter().any(Option::is_some)
     }
@@ -150,7 +183,7 @@ impl Task {
     fn read(&mut self, stream: usize) -> usize {
         let Some(fd) = self.pipes.outputs.get(stream).and_then(Option::as_ref) else { return 0 };
         let read = READ.with_borrow_mut(|buffer| {
-            let read = fd.try_io(tokio::io::Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut buffer[..])?));
+            let read = fd.try_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut buffer[..])?));
             let mut state = self.process.state.borrow_mut();
             if let (Ok(length), None) = (&read, state.exit) {
                 let stream = if stream == 0 { Stream::Stdout } else { Stream::Stderr };
@@ -187,22 +220,38 @@ impl Task {
 
     /// Writes input once.
     fn write(&mut self) {
-        let Some(fd) = &self.pipes.stdin else { return };
+        let Some(stdin) = &self.pipes.stdin else { return };
         let mut state = self.process.state.borrow_mut();
-        let write = |fd: &std::os::fd::OwnedFd| Ok(rustix::io::write(fd, state.input.next())?);
-        let written: io::Result<usize> = fd.try_io(tokio::io::Interest::WRITABLE, write);
+        let write = |fd: &OwnedFd| Ok(rustix::io::write(fd, state.input.next())?);
+        let written: io::Result<usize> = match stdin {
+            Stdin::Unwatched(fd) => write(fd),
+            Stdin::Watched(fd) => fd.try_io(Interest::WRITABLE, write),
+        };
         match written {
             Ok(length) => state.input.wrote(length),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return,
+            Err(error) if error.kind() == ErrorKind::Interrupted => return,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                drop(state);
+                self.pipes.watch_stdin();
+                return;
+            }
             Err(_) => {
                 state.input.close();
-                drop(state);
                 self.pipes.stdin = None;
-                return self.tell_input();
             }
         }
+        state.link.input_due = true;
         drop(state);
-        self.tell_input();
+        self.table.tell(&self.process);
+    }
+
+    /// Writes input as long as it is taken at once: most processes never have to be waited for.
+    fn try_input(&mut self) {
+        while matches!(self.pipes.stdin, Some(Stdin::Unwatched(_)))
+            && !self.process.state.borrow().input.next().is_empty()
+        {
+            self.write();
+        }
     }
 
     /// Passes the end of the input on, once all before it was written.
@@ -212,17 +261,12 @@ impl Task {
             return;
         }
         state.input_ended = true;
-        if let (Some(_), Some(fd)) = (&state.terminal, &self.pipes.stdin) {
+        if let (Some(terminal), Some(_)) = (&state.terminal, &self.pipes.stdin) {
             // A terminal has no end but this character.
-            let _ = rustix::io::write(fd.get_ref(), &[4]);
+            let _ = rustix::io::write(terminal, &[4]);
         }
         drop(state);
         self.pipes.stdin = None;
-        self.table.tell(&self.process);
-    }
-
-    fn tell_input(&self) {
-        self.process.state.borrow_mut().link.input_due = true;
         self.table.tell(&self.process);
     }
 
@@ -232,18 +276,19 @@ impl Task {
         state.timed_out = state.exit.is_none() && self.ending.is_none();
     }
 
-    /// Kills all below the keeper. Returns when to do so again if any may be left.
+    /// Kills all below the keeper. Returns when to do so again if it is still there then, and how long that is.
     fn hunt(&self, delay: Option<Duration>) -> Option<(Instant, Duration)> {
-        let mut state = self.process.state.borrow_mut();
-        let delay = delay.map_or(Duration::from_millis(2), |delay| (delay * 2).min(Duration::from_millis(100)));
-        let keeper = state.keeper?;
-        // Before the first child is there, there is nobody to be found.
-        let early = state.pid.is_none() && state.failure.is_none();
-        if tree::kill(keeper) || early {
-            return Some((Instant::now() + delay, delay));
+        let (keeper, group) = {
+            let state = self.process.state.borrow();
+            let over = state.exit.is_some() || self.ending.is_some();
+            (state.keeper?, state.pid.filter(|_| !over))
+        };
+        match (delay, group) {
+            // Most processes are one group: no need to look at all others of the container.
+            (None, Some(group)) => drop(keeper::kill(-group, libc::SIGKILL)),
+            _ => tree::kill(keeper),
         }
-        // Those that could not be told dead from dying are looked at once more, when the keeper is still there.
-        state.doomed = true;
+        let delay = delay.map_or(HUNT[0], |delay| (delay * 2).min(HUNT[1]));
         Some((Instant::now() + delay, delay))
     }
 

@@ -1,9 +1,15 @@
 //! Which processes are below another.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::keeper;
+
+/// How often one call looks for processes that were started while it looked.
+const PASSES: usize = 4;
 
 /// A process in the kernel's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,32 +24,90 @@ pub struct Member {
     pub over: bool,
 }
 
-/// All that are below a process, itself excluded. Those whose parent is listed later are found too.
+/// How long a list is good for where a second look follows anyhow.
+const AGE: Duration = Duration::from_millis(5);
+
+/// Each process with its children.
+type List = HashMap<i32, Vec<Member>>;
+
+thread_local! {
+    /// The last list, when it was made, and for how long it is good.
+    static LAST: RefCell<Option<(Rc<List>, Instant, Duration)>> = const { RefCell::new(None) };
+}
+
+/// All that are below a process, itself excluded.
 pub fn below(root: i32) -> Vec<Member> {
-    let mut children: HashMap<i32, Vec<Member>> = HashMap::new();
-    for member in all() {
-        children.entry(member.parent).or_default().push(member);
+    of(root, &list(false))
+}
+
+/// Sends a signal to all that are below a process and are not over.
+pub fn signal(root: i32, signal: i32) {
+    for member in below(root).iter().filter(|member| !member.over) {
+        let _ = keeper::kill(member.pid, signal);
     }
-    let mut found = children.remove(&root).unwrap_or_default();
+}
+
+/// Kills all that are below a process. Some may be left, or be there anew: it is to be called again until the keeper
+/// is gone.
+pub fn kill(root: i32) {
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let (mut pids, mut groups) = (HashSet::new(), HashSet::new());
+    for pass in 0..PASSES {
+        let before = pids.len();
+        for member in of(root, &list(pass == 0)).iter().filter(|member| !member.over) {
+            // The kernel signals a group at once, so that one that forks all the time does not get away. A group
+            // never reaches beyond its session, and all sessions below a keeper were made there.
+            let foreign = member.group > 1 && member.group != own && root != own;
+            if foreign && groups.insert(member.group) {
+                let _ = keeper::kill(-member.group, libc::SIGKILL);
+            }
+            if pids.insert(member.pid) {
+                let _ = keeper::kill(member.pid, libc::SIGKILL);
+            }
+        }
+        if pids.len() == before {
+            return;
+        }
+    }
+}
+
+fn of(root: i32, list: &List) -> Vec<Member> {
+    let mut found = list.get(&root).cloned().unwrap_or_default();
+    // A list is not made at once: a number that was used again meanwhile could close a circle.
+    let mut seen: HashSet<i32> = found.iter().map(|member| member.pid).chain([root]).collect();
     let mut next = 0;
     while let Some(member) = found.get(next) {
-        found.extend(children.remove(&member.pid).unwrap_or_default());
+        let children = list.get(&member.pid).map(Vec::as_slice).unwrap_or_default();
+        found.extend(children.iter().filter(|child| seen.insert(child.pid)));
         next += 1;
     }
     found
 }
 
-/// Sends a signal to all that are below a process and are not over. Returns how many.
-pub fn signal(root: i32, signal: i32) -> usize {
-    let alive = below(root).into_iter().filter(|member| !member.over);
-    alive.filter(|member| keeper::kill(member.pid, signal).is_ok()).count()
+/// All processes; if an older list will do, one that many share which are killed at the same time.
+fn list(older: bool) -> Rc<List> {
+    let now = Instant::now();
+    let last = LAST.with_borrow(|last| {
+        let (list, at, good) = last.as_ref().filter(|_| older)?;
+        (now.duration_since(*at) < *good).then(|| Rc::clone(list))
+    });
+    if let Some(list) = last {
+        return list;
+    }
+    let mut list = List::new();
+    for member in all() {
+        list.entry(member.parent).or_default().push(member);
+    }
+    let list = Rc::new(list);
+    let cost = now.elapsed();
+    // With many processes a list takes long: it is made a quarter of the time at most.
+    LAST.set(Some((Rc::clone(&list), Instant::now(), AGE.max(3 * cost))));
+    list
 }
 
-/// Kills all that are below a process, and what they start meanwhile. Returns whether any may be left: then it is to
-/// be called again after a while.
-pub fn kill(root: i32) -> bool {
-    // Each pass finds what was forked during the one before; one that forks faster than this meets the next call.
-    (0..8).all(|_| signal(root, libc::SIGKILL) > 0)
+/// Forgets the last list, which may be large.
+pub fn forget() {
+    LAST.set(None);
 }
 
 fn all() -> Vec<Member> {

@@ -254,7 +254,10 @@ fn limits_hold() {
         peer.start(number, sh("sleep 1000"), b"");
     }
     peer.find(|message, _| match message {
-        FromGuest::NotStarted { id: of, failure } => Some(assert_eq!((of, failure), (&id(3), &StartFailure::TooMany))),
+        FromGuest::NotStarted { id: of, failure } => {
+            assert_eq!((of, failure), (&id(3), &StartFailure::TooMany));
+            Some(())
+        }
         _ => None,
     });
     peer.release(1);
@@ -320,7 +323,11 @@ fn memory_stays_small() {
     peer.ping(1);
     let released = peer.memory();
     println!("memory in KiB: {running} with {AT_ONCE} processes, {ended} with as many ended, {released} without any");
-    assert!(running.max(ended).max(released) < 5 << 10, "{running} {ended} {released}");
+    // Code that is not optimised takes a good deal by itself.
+    let most =
+        if cfg!(debug_assertions) && option_env!("CASEMATE_GUEST_UNDER_TEST").is_none() { 8 << 10 } else { 5 << 10 };
+    assert!(running.max(ended) < most, "{running} {ended}");
+    assert!(released < most / 2 + 1024, "{released}");
 }
 
 /// Not a test of anything but the time: run it with `--ignored --nocapture`, on a release build.
