@@ -21,6 +21,8 @@ pub const REPORT: usize = 12;
 /// What a keeper says about its process. When everything below it is gone it ends, and the pipe with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
+    /// This process is about to execute the program. It says so itself, and so before the program can kill its keeper.
+    Forked(i32),
     /// The program runs as this process.
     Started(i32),
     /// It could not be executed: at this step, with this error number.
@@ -48,6 +50,7 @@ impl Report {
             Self::Started(pid) => [0, pid, 0],
             Self::Failed(step, errno) => [1, step as i32, errno],
             Self::Ended(status) => [2, status, 0],
+            Self::Forked(pid) => [3, pid, 0],
         };
         let mut bytes = [0; REPORT];
         for (to, number) in bytes.chunks_exact_mut(4).zip(numbers) {
@@ -64,6 +67,7 @@ impl Report {
             (0, pid, _) => Some(Self::Started(pid)),
             (1, at, errno) => Some(Self::Failed(step(usize::try_from(at).ok()?)?, errno)),
             (2, status, _) => Some(Self::Ended(status)),
+            (3, pid, _) => Some(Self::Forked(pid)),
             _ => None,
         }
     }
@@ -153,6 +157,7 @@ fn keep(plan: &Plan, streams: &[OwnedFd; 3], reports: &OwnedFd) -> ! {
     // SAFETY: as in `start`; the child never returns from `become_program`.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
+        say(reports, Report::Forked(std::process::id().cast_signed()));
         let (step, error) = become_program(plan, [stdin, stdout, stderr]);
         // SAFETY: the pipe was just made, and nobody else owns its end.
         let failure = unsafe { OwnedFd::from_raw_fd(pipe[1]) };
@@ -315,7 +320,8 @@ mod tests {
 
     #[test]
     fn reports_are_read_as_written() {
-        for report in [Report::Started(7), Report::Failed(Step::Directory, 2), Report::Ended(0x100)] {
+        for report in [Report::Forked(6), Report::Started(7), Report::Failed(Step::Directory, 2), Report::Ended(0x100)]
+        {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
         assert_eq!(Report::decode(&[9; REPORT]), None);

@@ -40,6 +40,8 @@ struct Task {
     process: Rc<Process>,
     pipes: Pipes,
     kills: u64,
+    /// Its number, before it is known whether the program runs.
+    forked: Option<i32>,
     /// How it ended, and until when its terminal is listened to.
     ending: Option<(Exit, Instant)>,
 }
@@ -53,7 +55,7 @@ pub async fn attend(
     wall: Option<Duration>,
     kills: u64,
 ) {
-    let mut task = Task { table, process, pipes, kills, ending: None };
+    let mut task = Task { table, process, pipes, kills, forked: None, ending: None };
     let process = Rc::clone(&task.process);
     // A wall time beyond what a clock can say is none.
     let mut wall = wall.and_then(|wall| Instant::now().checked_add(wall));
@@ -154,6 +156,10 @@ impl Task {
 
     fn report(&mut self, report: Report) {
         match report {
+            Report::Forked(pid) => {
+                self.forked = Some(pid);
+                return;
+            }
             Report::Started(pid) => self.process.state.borrow_mut().pid = Some(pid),
             Report::Failed(step, errno) => self.process.state.borrow_mut().failure = Some(failure(step, errno)),
             Report::Ended(status) => {
@@ -310,6 +316,10 @@ impl Task {
             let mut state = self.process.state.borrow_mut();
             state.keeper = None;
             state.terminal = None;
+            state.pid = state.pid.or(self.forked.filter(|_| state.failure.is_none()));
+            if state.pid.is_none() && state.failure.is_none() {
+                state.failure = Some(StartFailure::Other("killed before it ran".into()));
+            }
             state.exit.is_none() && state.failure.is_none()
         };
         if unknown && self.ending.is_none() {
