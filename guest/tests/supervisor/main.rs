@@ -157,7 +157,7 @@ fn a_hundred_megabytes_arrive_at_a_server_that_grants_them_slowly() {
     assert_eq!(peer.run(2, sh("echo quick"), b"").stdout, b"quick\n");
     let mut seen = 0;
     loop {
-        let (message, payload) = peer.next();
+        let (message, payload) = peer.find(|message, payload| Some((message.clone(), payload.clone())));
         match message {
             FromGuest::Output { position, .. } => {
                 assert_eq!(position, seen);
