@@ -159,7 +159,7 @@ fn a_hundred_megabytes_arrive_at_a_server_that_grants_them_slowly() {
     loop {
         let (message, payload) = peer.find(|message, payload| Some((message.clone(), payload.clone())));
         match message {
-            FromGuest::Output { position, .. } => {
+            FromGuest::Output { id: of, position, .. } if of == id(1) => {
                 assert_eq!(position, seen);
                 assert!(payload.iter().all(|byte| *byte == b'x'));
                 seen += payload.len() as u64;
@@ -169,7 +169,7 @@ fn a_hundred_megabytes_arrive_at_a_server_that_grants_them_slowly() {
                 assert_eq!((position, stderr), (seen, 0));
                 seen += stdout;
             }
-            FromGuest::Exited { position, exit, .. } => {
+            FromGuest::Exited { id: of, position, exit } if of == id(1) => {
                 assert_eq!((position, exit), (ALL, Exit::Code(0)));
                 break;
             }

@@ -138,9 +138,12 @@ impl Peer {
 
     /// The first message that fits; the others are kept.
     pub fn find<T>(&mut self, mut fits: impl FnMut(&FromGuest, &Bytes) -> Option<T>) -> T {
-        let kept = self.seen.iter().position(|(message, payload)| fits(message, payload).is_some());
-        if let Some((message, payload)) = kept.and_then(|at| self.seen.remove(at)) {
-            return fits(&message, &payload).unwrap();
+        for at in 0..self.seen.len() {
+            let (message, payload) = &self.seen[at];
+            if let Some(found) = fits(message, payload) {
+                self.seen.remove(at);
+                return found;
+            }
         }
         loop {
             let (message, payload) = self.next();
