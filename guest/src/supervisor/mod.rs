@@ -72,7 +72,7 @@ async fn supervise(path: &Path) -> i32 {
 /// Reaps what is over. Children that are no keepers are orphans of a keeper that was killed: they are killed too.
 fn reap(table: &Table) {
     let mut orphans = false;
-    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let own = std::process::id().cast_signed();
     while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
         let pid = pid.as_raw_nonzero().get();
         if status.stopped() {
@@ -96,7 +96,7 @@ fn reap(table: &Table) {
 
 /// Kills everything, and waits until it is gone.
 async fn kill_all(table: &Table) {
-    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let own = std::process::id().cast_signed();
     let end = Instant::now() + LAST_WAIT;
     while Instant::now() < end {
         if own == 1 {

@@ -50,14 +50,16 @@ pub fn signal(root: i32, signal: i32) {
 /// Kills all that are below a process. Some may be left, or be there anew: it is to be called again until the keeper
 /// is gone.
 pub fn kill(root: i32) {
-    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let guest = std::process::id().cast_signed();
+    let own = rustix::process::getpgrp().as_raw_nonzero().get();
     let (mut pids, mut groups) = (HashSet::new(), HashSet::new());
     for pass in 0..PASSES {
         let before = pids.len();
         for member in of(root, &list(pass == 0)).iter().filter(|member| !member.over) {
             // The kernel signals a group at once, so that one that forks all the time does not get away. A group
-            // never reaches beyond its session, and all sessions below a keeper were made there.
-            let foreign = member.group > 1 && member.group != own && root != own;
+            // never reaches beyond its session, and all sessions below a keeper were made there. Only a process that has
+            // none of its own yet is still in the guest's, as are the keepers.
+            let foreign = member.group > 1 && member.group != own && root != guest;
             if foreign && groups.insert(member.group) {
                 let _ = keeper::kill(-member.group, libc::SIGKILL);
             }
