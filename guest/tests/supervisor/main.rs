@@ -2,7 +2,7 @@
 
 mod peer;
 
-use casemate_guest::protocol::{Exit, FromGuest, Settings, Signal, Spec, StartFailure, Terminal, ToGuest};
+use casemate_guest::protocol::{Exit, FromGuest, Settings, Signal, Spec, StartFailure, Terminal, ToGuest, User};
 use peer::{PLENTY, Peer, id, sh, until};
 
 #[test]
@@ -348,4 +348,25 @@ fn how_long_a_command_takes() {
     let memory = peer.memory();
     println!("median {:?}, 99th {:?}; {memory} KiB after {} processes", times[5000], times[9900], times.len());
     assert!(memory < 5 << 10);
+}
+
+#[test]
+fn users_are_those_of_the_container() {
+    let mut peer = Peer::new();
+    let script = "test -r /proc/$PPID/fd && echo open; id -u; id -g; ls /proc/$$/fd | wc -l";
+    let user = User::Named(b"12345:23456".to_vec());
+    peer.start(1, Spec { user, ..sh(script) }, b"");
+    peer.attach(1, 0, PLENTY);
+    let outcome = peer.find(|message, payload| match message {
+        FromGuest::NotStarted { failure: StartFailure::User(_), .. } => Some(None),
+        FromGuest::Output { .. } if payload.ends_with(b"23456\n") || payload.ends_with(b"3\n") => Some(Some(())),
+        FromGuest::Exited { .. } => Some(Some(())),
+        _ => None,
+    });
+    if outcome.is_none() {
+        return; // Only root may become somebody else.
+    }
+    peer.reconnect();
+    peer.attach(1, 0, PLENTY);
+    assert_eq!(String::from_utf8(peer.outcome(1).stdout).unwrap(), "12345\n23456\n3\n");
 }
