@@ -5,6 +5,7 @@
 pub mod event;
 pub mod execution;
 pub mod id;
+pub mod image;
 pub mod input;
 pub mod interruption;
 pub mod io;
