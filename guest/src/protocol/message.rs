@@ -144,6 +144,8 @@ pub enum FromGuest {
         id: ProcessId,
         /// Bytes taken so far, or thrown away because nobody reads them.
         offset: u64,
+        /// Bytes that the guest has, those that wait to be taken included: none of them needs to be sent again.
+        held: u64,
         /// Whether nothing more can be written: its end was said, or the process closed it.
         closed: bool,
     },
@@ -275,8 +277,10 @@ pub struct Process {
     pub failure: Option<StartFailure>,
     /// Bytes that it wrote so far, of both streams.
     pub position: u64,
-    /// Bytes of input that were taken so far.
+    /// Bytes of input that the guest has.
     pub stdin: u64,
+    /// Whether nothing more can be written.
+    pub stdin_closed: bool,
 }
 
 #[cfg(test)]

@@ -133,8 +133,8 @@ impl Connection {
         }
         if state.link.input_due {
             state.link.input_due = false;
-            let (offset, closed) = (state.input.taken(), state.input.is_closed());
-            self.say(&FromGuest::StdinAccepted { id, offset, closed }, &[]);
+            let (offset, held, closed) = (state.input.taken(), state.input.held(), state.input.is_closed());
+            self.say(&FromGuest::StdinAccepted { id, offset, held, closed }, &[]);
             return true;
         }
         let Some(mut place) = state.link.attached else { return false };

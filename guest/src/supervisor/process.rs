@@ -82,7 +82,8 @@ impl Process {
             exit: state.exit,
             failure: state.failure.clone(),
             position: state.journal.end().position,
-            stdin: state.input.taken(),
+            stdin: state.input.held(),
+            stdin_closed: state.input.is_closed(),
         }
     }
 }

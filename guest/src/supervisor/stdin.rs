@@ -23,7 +23,7 @@ impl Input {
     /// # Errors
     /// In words: bytes are missing before them, they are too many, or the end was said before.
     pub fn offer(&mut self, offset: u64, bytes: &[u8], eof: bool) -> Result<(), String> {
-        let have = self.taken + self.waiting.len() as u64;
+        let have = self.held();
         let Some(skipped) = have.checked_sub(offset) else {
             return Err(format!("input at {offset}, but it is known up to {have} only"));
         };
@@ -71,14 +71,19 @@ impl Input {
         self.taken
     }
 
+    /// Bytes taken so far, and those that wait.
+    pub fn held(&self) -> u64 {
+        self.taken + self.waiting.len() as u64
+    }
+
     /// Whether all was written and the end was said.
     pub fn finished(&self) -> bool {
         self.eof && self.waiting.is_empty()
     }
 
-    /// Whether nothing more can be written.
+    /// Whether nothing more can be written: the end was said, or nobody reads.
     pub fn is_closed(&self) -> bool {
-        self.closed || self.finished()
+        self.closed || self.eof
     }
 }
 
@@ -109,6 +114,6 @@ mod tests {
         input.offer(0, b"abc", false).unwrap();
         input.close();
         input.offer(3, b"def", true).unwrap();
-        assert_eq!((input.taken(), input.next(), input.is_closed()), (6, &b""[..], true));
+        assert_eq!((input.taken(), input.held(), input.is_closed()), (6, 6, true));
     }
 }

@@ -31,7 +31,7 @@ fn input_is_passed_on() {
     peer.find(|message, _| matches!(message, FromGuest::Refused { id: of, .. } if *of == id(2)).then_some(()));
     peer.say(ToGuest::Stdin { id: id(2), offset: 5, eof: true }, b"f");
     let offset = |message: &FromGuest| match message {
-        FromGuest::StdinAccepted { id: of, offset, closed: true } if *of == id(2) => Some(*offset),
+        FromGuest::StdinAccepted { id: of, offset: 6, held, closed: true } if *of == id(2) => Some(*held),
         _ => None,
     };
     assert_eq!(peer.find(|message, _| offset(message)), 6);
