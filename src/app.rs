@@ -226,6 +226,7 @@ impl Parts {
                     max_bytes: config.retention.max_bytes,
                 },
                 memory: config.retention.memory,
+                ledgers: Some(data.join("ledgers")),
             },
             metrics.clone(),
         )

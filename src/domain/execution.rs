@@ -229,7 +229,7 @@ pub enum Subject {
 }
 
 /// What is known of an execution from the moment it is accepted; never changes after.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Origin {
     /// Its id.
     pub id: ExecutionId,

@@ -135,14 +135,26 @@ impl Admission {
         }
     }
 
+    /// A slot of a lane for a run that takes none of the server's, at once or never.
+    pub fn enter_outside(&self, lane: &Lane) -> Result<Slot, Error> {
+        match lane.try_take() {
+            Ok(taken) => Ok(Slot { _lane: taken, _server: None }),
+            Err(full) => Err(self.overloaded(full)),
+        }
+    }
+
+    fn overloaded(&self, full: &Row) -> Error {
+        Error::Overloaded {
+            scope: full.name.to_string(),
+            limit: u64::from(full.size),
+            retry_after: self.retry_after(full.size),
+        }
+    }
+
     fn seat(&self, lane: &Lane, full: &Row, server: Option<&Lane>) -> Result<Place, Error> {
         let counted = Counted(self.queued.clone());
         if self.queued.fetch_add(1, Ordering::Relaxed) >= self.max_queued {
-            return Err(Error::Overloaded {
-                scope: full.name.to_string(),
-                limit: u64::from(full.size),
-                retry_after: self.retry_after(full.size),
-            });
+            return Err(self.overloaded(full));
         }
         Ok(Place::Seat(Seat { lane: lane.clone(), server: server.cloned(), _counted: counted }))
     }

@@ -173,7 +173,11 @@ fn put_running(db: &rusqlite::Connection, live: &Live) -> rusqlite::Result<()> {
         return Ok(());
     }
     let id = execution.origin.id;
-    let events = live.journal().export_newest(flushed + 1, FLUSH_BYTES);
+    // Whoever outlives the server is asked for the rest: so its beginning is kept, not its newest words.
+    let events = match live.survives() {
+        true => live.journal().export_oldest(flushed + 1, FLUSH_BYTES),
+        false => live.journal().export_newest(flushed + 1, FLUSH_BYTES),
+    };
     let Some(last) = events.last().map(|event| event.sequence) else { return Ok(()) };
     executions::add_chunk(db, id, &events)?;
     executions::trim_chunks(db, id, live.journal().oldest_of_tail())?;

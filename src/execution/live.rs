@@ -1,8 +1,9 @@
 //! One execution in memory: what it came from, its journal, its input, and the way to end it.
 
-use super::journal::{Journal, Standing, Totals};
+use super::journal::{Journal, Mark, Standing, Totals};
+use super::ledger::Ledger;
 use super::stdin::Stdin;
-use crate::domain::event::{LogLevel, OutputStream, Progress};
+use crate::domain::event::{Event, LogLevel, OutputStream, Progress};
 use crate::domain::execution::{Execution, Exit, Origin, Outcome, Usage};
 use crate::domain::interruption::Interruption;
 use crate::domain::io::{InputRead, InputSource, Meter, OutputSink};
@@ -35,6 +36,10 @@ pub struct Live {
     flushed: AtomicU64,
     /// Whether the store has it as it ended.
     kept: AtomicBool,
+    /// Told when it has.
+    kept_told: Notify,
+    /// What of it outlives the server, if it does.
+    ledger: Option<Arc<Ledger>>,
 }
 
 /// How a guest came to its end, and what it left.
@@ -69,9 +74,19 @@ impl Ended {
 }
 
 impl Live {
-    pub(super) fn new(origin: Origin, fingerprint: Option<[u8; 32]>, stdin: Stdin) -> Arc<Live> {
+    pub(super) fn new(
+        origin: Origin,
+        fingerprint: Option<[u8; 32]>,
+        stdin: Stdin,
+        ledger: Option<Arc<Ledger>>,
+    ) -> Arc<Live> {
+        let (output, files) = (origin.limits.output_bytes, origin.limits.scratch_bytes);
         Arc::new(Live {
-            journal: Journal::new(origin.limits.output_bytes, origin.limits.scratch_bytes),
+            journal: match &ledger {
+                Some(ledger) => Journal::noted(output, files, ledger.clone()),
+                None => Journal::new(output, files),
+            },
+            ledger,
             origin: Arc::new(origin),
             fingerprint,
             stdin,
@@ -83,6 +98,36 @@ impl Live {
             recorded: AtomicBool::new(false),
             flushed: AtomicU64::new(0),
             kept: AtomicBool::new(false),
+            kept_told: Notify::new(),
+        })
+    }
+
+    /// An execution that went on while there was no server: as far as the store had its events, and then by the marks
+    /// of its ledger.
+    pub(super) fn resumed(
+        origin: Arc<Origin>,
+        fingerprint: Option<[u8; 32]>,
+        ledger: Arc<Ledger>,
+        events: Vec<Event>,
+        marks: Vec<Mark>,
+    ) -> Arc<Live> {
+        let flushed = events.last().map_or(0, |event| event.sequence);
+        let (output, files) = (origin.limits.output_bytes, origin.limits.scratch_bytes);
+        Arc::new(Live {
+            journal: Journal::resumed(output, files, ledger.clone(), events, marks),
+            origin,
+            fingerprint,
+            stdin: Stdin::new(Bytes::new(), Bytes::new(), true),
+            meter: Arc::default(),
+            session_turn: AtomicU64::new(0),
+            recorded_turn: AtomicU64::new(0),
+            end: OnceLock::new(),
+            end_wished: Notify::new(),
+            recorded: AtomicBool::new(false),
+            flushed: AtomicU64::new(flushed),
+            kept: AtomicBool::new(false),
+            kept_told: Notify::new(),
+            ledger: Some(ledger),
         })
     }
 
@@ -108,6 +153,8 @@ impl Live {
             recorded: AtomicBool::new(true),
             flushed: AtomicU64::new(0),
             kept: AtomicBool::new(true),
+            kept_told: Notify::new(),
+            ledger: None,
         })
     }
 
@@ -266,8 +313,34 @@ impl Live {
         self.kept.load(Ordering::Acquire)
     }
 
+    /// Waits until the store has it as it ended.
+    pub async fn kept(&self) {
+        let mut told = std::pin::pin!(self.kept_told.notified());
+        loop {
+            told.as_mut().enable();
+            if self.is_kept() {
+                return;
+            }
+            told.as_mut().await;
+            told.set(self.kept_told.notified());
+        }
+    }
+
     pub(super) fn set_kept(&self) {
+        if let Some(ledger) = &self.ledger {
+            ledger.remove();
+        }
         self.kept.store(true, Ordering::Release);
+        self.kept_told.notify_waiters();
+    }
+
+    /// Whether it goes on when the server is gone.
+    pub fn survives(&self) -> bool {
+        self.ledger.is_some()
+    }
+
+    pub(super) fn ledger(&self) -> Option<&Arc<Ledger>> {
+        self.ledger.as_ref()
     }
 }
 
@@ -339,7 +412,7 @@ mod tests {
             parent: None,
             target: "".into(),
         };
-        Live::new(origin, None, Stdin::new(Bytes::new(), Bytes::from_static(b"given"), false))
+        Live::new(origin, None, Stdin::new(Bytes::new(), Bytes::from_static(b"given"), false), None)
     }
 
     #[test]

@@ -47,10 +47,12 @@
 mod admission;
 pub mod journal;
 mod keeper;
+mod ledger;
 mod live;
 mod recent;
 mod registry;
 pub mod stdin;
+mod survival;
 
 pub use admission::{Lane, Slot};
 pub use live::{Ended, Live};

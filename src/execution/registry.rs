@@ -5,6 +5,7 @@ use super::keeper::{self, Keeper};
 use super::live::{Ended, Live};
 use super::recent::Recent;
 use super::stdin::Stdin;
+use super::survival;
 use crate::domain::execution::{Execution, Exit, Origin, Subject};
 use crate::domain::id::{ExecutionId, RequestId, SessionId};
 use crate::domain::limits::Limits;
@@ -14,15 +15,17 @@ use crate::store::Store;
 use crate::store::executions::{self, Filter, Intent, Retention};
 use bytes::Bytes;
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Bounds of a registry.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RegistryConfig {
     /// Executions that run at the same time.
     pub max_running: u32,
@@ -32,6 +35,8 @@ pub struct RegistryConfig {
     pub retention: Retention,
     /// Bytes of ended executions that stay in memory as well.
     pub memory: u64,
+    /// Where ledgers are, of executions that outlive the server; without one, none does.
+    pub ledgers: Option<PathBuf>,
 }
 
 impl Default for RegistryConfig {
@@ -45,6 +50,7 @@ impl Default for RegistryConfig {
                 max_bytes: 1 << 30,
             },
             memory: 64 << 20,
+            ledgers: None,
         }
     }
 }
@@ -116,6 +122,9 @@ pub(super) struct Shared {
     closing: AtomicBool,
     /// Told whenever the last running execution ends.
     idle: Notify,
+    ledgers: Option<PathBuf>,
+    /// Those that went on while there was no server, until somebody takes them up.
+    pub(super) survivors: Mutex<Vec<Run>>,
 }
 
 impl Registry {
@@ -125,10 +134,7 @@ impl Registry {
         config: RegistryConfig,
         observer: Arc<dyn RegistryObserver>,
     ) -> Result<Registry> {
-        let lost = store.write(|db| executions::recover(db, Timestamp::now())).await?;
-        if lost > 0 {
-            tracing::warn!(executions = lost, "executions were cut off when the server died; they read as LOST");
-        }
+        let found = survival::find(&store, config.ledgers.as_deref()).await?;
         let shared = Arc::new(Shared {
             running: DashMap::new(),
             recent: Recent::new(config.memory),
@@ -137,7 +143,14 @@ impl Registry {
             observer,
             closing: AtomicBool::new(false),
             idle: Notify::new(),
+            ledgers: config.ledgers,
+            survivors: Mutex::default(),
         });
+        for live in found {
+            shared.running.insert(live.origin().id, live.clone());
+            let run = Run { live, place: None, later: None, shared: shared.clone(), over: false };
+            shared.survivors.lock().push(run);
+        }
         tokio::spawn(keeper::run(Arc::downgrade(&shared)));
         Ok(Registry { shared })
     }
@@ -146,7 +159,7 @@ impl Registry {
     /// intent is on disk when this answers.
     pub async fn begin(&self, start: Start) -> Result<Begun> {
         let child = start.parent.is_some();
-        self.begin_with(start, |shared, lane| {
+        self.begin_with(start, false, |shared, lane| {
             let place = if child { shared.admission.enter_child(lane) } else { shared.admission.enter(lane) };
             place.map(Some).inspect_err(|_| shared.observer.rejected())
         })
@@ -156,7 +169,22 @@ impl Registry {
     /// As [`Registry::begin`], for an execution that waits for something else before it needs a slot: it is to be
     /// conducted, not driven.
     pub async fn begin_later(&self, start: Start) -> Result<Begun> {
-        self.begin_with(start, |_, _| Ok(None)).await
+        self.begin_with(start, false, |_, _| Ok(None)).await
+    }
+
+    /// As [`Registry::begin_later`], for an execution that runs outside of this server and outlives it. It takes a slot
+    /// of its lane alone, at once or never, and gives it back with its end.
+    pub async fn begin_outside(&self, start: Start) -> Result<Begun> {
+        self.begin_with(start, true, |shared, lane| {
+            let slot = shared.admission.enter_outside(lane).inspect_err(|_| shared.observer.rejected())?;
+            Ok(Some(Place::Slot(slot)))
+        })
+        .await
+    }
+
+    /// The executions that went on while there was no server, each to be conducted. They are found once.
+    pub fn take_survivors(&self) -> Vec<Run> {
+        std::mem::take(&mut *self.shared.survivors.lock())
     }
 
     /// The execution that an earlier call with this request id started, if there is one.
@@ -176,6 +204,7 @@ impl Registry {
     async fn begin_with(
         &self,
         start: Start,
+        survives: bool,
         enter: impl FnOnce(&Shared, &Lane) -> Result<Option<Place>>,
     ) -> Result<Begun> {
         let shared = &self.shared;
@@ -203,7 +232,11 @@ impl Registry {
             target: start.target,
         };
         let stdin = Stdin::new(start.stdin, start.stdin_given, start.stdin_open);
-        let live = Live::new(origin, fingerprint, stdin);
+        let ledger = match &shared.ledgers {
+            Some(directory) if survives => Some(survival::begin(directory, &origin, fingerprint.as_ref())?),
+            _ => None,
+        };
+        let live = Live::new(origin, fingerprint, stdin, ledger);
         let id = live.origin().id;
         shared.running.insert(id, live.clone());
         shared.keeper.wake();
@@ -286,7 +319,7 @@ impl Registry {
     pub async fn shut_down(&self, grace: Duration) -> Result<()> {
         self.shared.closing.store(true, Ordering::Release);
         if tokio::time::timeout(grace, self.shared.idle()).await.is_err() {
-            let rest: Vec<Arc<Live>> = self.shared.running.iter().map(|entry| entry.value().clone()).collect();
+            let rest: Vec<Arc<Live>> = self.shared.bound().collect();
             tracing::warn!(executions = rest.len(), "the grace period is over; ending what still runs");
             for live in rest {
                 live.end(Ended::new(
@@ -313,11 +346,16 @@ impl Shared {
         self.keeper.flush(running).await
     }
 
+    /// Those that end with the server.
+    fn bound(&self) -> impl Iterator<Item = Arc<Live>> {
+        self.running.iter().filter(|entry| !entry.survives()).map(|entry| entry.value().clone())
+    }
+
     async fn idle(&self) {
         let mut told = std::pin::pin!(self.idle.notified());
         loop {
             told.as_mut().enable();
-            if self.running.is_empty() {
+            if self.bound().next().is_none() {
                 return;
             }
             told.as_mut().await;
@@ -349,7 +387,7 @@ impl Shared {
         if !live.is_kept() {
             self.keeper.later(live);
         }
-        if self.closing.load(Ordering::Acquire) && self.running.is_empty() {
+        if self.closing.load(Ordering::Acquire) && self.bound().next().is_none() {
             self.idle.notify_waiters();
         }
     }
@@ -454,6 +492,19 @@ impl Run {
     fn forget(mut self) {
         self.over = true;
         self.shared.running.remove(&self.live.origin().id);
+        if let Some(ledger) = self.live.ledger() {
+            ledger.remove();
+        }
+    }
+
+    /// Takes back an execution that could not begin, for the caller to be told why. One with a request id stays, as one
+    /// that never began: a retry is told the same.
+    pub async fn refuse(self, message: String) -> Result<()> {
+        if self.live.is_durable() {
+            return self.finish(Ended::new(Exit::NotStarted, message)).await.map(drop);
+        }
+        self.forget();
+        Ok(())
     }
 }
 
@@ -474,7 +525,8 @@ impl Turnstile {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if self.over {
+        // One that goes on without this server is found by the next.
+        if self.over || (self.live.survives() && self.shared.closing.load(Ordering::Acquire)) {
             return;
         }
         let live = self.live.clone();

@@ -1,5 +1,6 @@
 //! What a journal keeps and how, behind its lock.
 
+use super::replay::{Mark, Replay};
 use super::{Standing, Totals};
 use crate::domain::event::{Event, EventKind, OutputStream, Truncated};
 use crate::domain::execution::{ExecutionState, Outcome};
@@ -45,6 +46,10 @@ pub(super) struct Inner {
     pub(super) waiting: Vec<(u64, Waker)>,
     /// A writer that waits for readers.
     pub(super) writer: Option<Waker>,
+    /// What comes again after a crash, as long as something does.
+    pub(super) replay: Option<Box<Replay>>,
+    /// The last sequence that the ledger knows.
+    pub(super) noted: u64,
 }
 
 /// A reader that is attached.
@@ -115,6 +120,8 @@ impl Inner {
             readers: Vec::new(),
             waiting: Vec::new(),
             writer: None,
+            replay: None,
+            noted: 0,
         }
     }
 
@@ -177,10 +184,12 @@ impl Inner {
 
     pub(super) fn drop_event(&mut self, event: Event) {
         self.tail_weight -= event.kind.weight();
-        let (gap, last) = self.gap.get_or_insert((
-            Truncated { first_sequence: event.sequence, stdout_offset: 0, stderr_offset: 0 },
-            event.sequence,
-        ));
+        let first_sequence = match &event.kind {
+            EventKind::Truncated(gap) => gap.first_sequence,
+            _ => event.sequence,
+        };
+        let (gap, last) =
+            self.gap.get_or_insert((Truncated { first_sequence, stdout_offset: 0, stderr_offset: 0 }, event.sequence));
         *last = event.sequence;
         match event.kind {
             EventKind::Output { stream, offset, data } => {
@@ -193,11 +202,14 @@ impl Inner {
             }
             EventKind::Log { message, .. } => self.dropped_bytes += message.len() as u64,
             EventKind::RichOutput(output) => self.dropped_bytes += output.weight(),
+            EventKind::Truncated(inside) => {
+                gap.stdout_offset = gap.stdout_offset.max(inside.stdout_offset);
+                gap.stderr_offset = gap.stderr_offset.max(inside.stderr_offset);
+            }
             EventKind::Started { .. }
             | EventKind::Progress(_)
             | EventKind::Child(_)
             | EventKind::FileChunk(_)
-            | EventKind::Truncated(_)
             | EventKind::Finished { .. } => {}
         }
     }
@@ -299,6 +311,7 @@ impl Inner {
                 .rev()
                 .find_map(|event| match &event.kind {
                     EventKind::Output { stream, offset, data } if *stream == of => Some(offset + data.len() as u64),
+                    EventKind::Truncated(gap) => Some([gap.stdout_offset, gap.stderr_offset][of as usize]),
                     _ => None,
                 })
                 .unwrap_or(0)
@@ -306,6 +319,26 @@ impl Inner {
         gap.stdout_offset = gap.stdout_offset.max(head_end(OutputStream::Stdout));
         gap.stderr_offset = gap.stderr_offset.max(head_end(OutputStream::Stderr));
         gap
+    }
+
+    /// Marks of the events up to a sequence that are not noted yet, among `shown` if they are there.
+    pub(super) fn unnoted(&mut self, upto: u64, shown: &[Event]) -> Vec<Mark> {
+        if upto <= self.noted {
+            return Vec::new();
+        }
+        let from = self.noted + 1;
+        self.noted = upto;
+        let first = |event: &Event| match &event.kind {
+            EventKind::Truncated(gap) => gap.first_sequence,
+            _ => event.sequence,
+        };
+        let written = self.written;
+        if shown.first().is_some_and(|event| first(event) == from) {
+            return shown.iter().map(|event| Mark::of(event, written)).collect();
+        }
+        let mut all = Vec::new();
+        self.read(from, usize::MAX, usize::MAX, &mut all);
+        all.iter().filter(|event| event.sequence <= upto).map(|event| Mark::of(event, written)).collect()
     }
 
     pub(super) fn wake(&mut self) {

@@ -15,9 +15,13 @@
 
 mod inner;
 mod kept;
+mod replay;
+#[cfg(test)]
+mod replay_tests;
 #[cfg(test)]
 mod tests;
 
+use super::ledger::Ledger;
 use crate::domain::event::{Event, EventKind, LogLevel, OutputStream, Progress};
 use crate::domain::execution::{ExecutionState, Outcome};
 use crate::domain::output::{ChildEvent, FileChunk, MAX_FILE_CHUNK, RichOutput};
@@ -28,9 +32,13 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+pub use replay::Mark;
+
 /// The journal.
 pub struct Journal {
     inner: Mutex<Inner>,
+    /// Where the numbers that readers see are noted first, if the execution outlives the server.
+    ledger: Option<Arc<Ledger>>,
 }
 
 /// Totals of a journal.
@@ -62,7 +70,20 @@ pub struct Standing {
 impl Journal {
     /// An empty journal that keeps about `budget` bytes of output, and `file_budget` bytes of files.
     pub fn new(budget: u64, file_budget: u64) -> Self {
-        Journal { inner: Mutex::new(Inner::new(budget, file_budget)) }
+        Journal { inner: Mutex::new(Inner::new(budget, file_budget)), ledger: None }
+    }
+
+    /// One that notes in a ledger which numbers readers see.
+    pub fn noted(budget: u64, file_budget: u64, ledger: Arc<Ledger>) -> Self {
+        Journal { ledger: Some(ledger), ..Journal::new(budget, file_budget) }
+    }
+
+    /// One that goes on after a crash: with the events that the store has, without a gap from the first, and the marks
+    /// of its ledger. What was written after those events comes again by `write` and `lose`.
+    pub fn resumed(budget: u64, file_budget: u64, ledger: Arc<Ledger>, events: Vec<Event>, marks: Vec<Mark>) -> Self {
+        let journal = Journal::noted(budget, file_budget, ledger);
+        journal.inner.lock().resume(events, marks);
+        journal
     }
 
     /// A journal that is over, from the events that were exported.
@@ -84,7 +105,8 @@ impl Journal {
     pub fn start(&self, pid: i32) -> Timestamp {
         let now = Timestamp::now();
         let mut inner = self.inner.lock();
-        if inner.closed.is_none() {
+        // One that goes on after a crash may have begun before.
+        if inner.closed.is_none() && inner.started.is_none() {
             inner.state = ExecutionState::Running;
             inner.started = Some(now);
             inner.append(now, EventKind::Started { pid });
@@ -98,6 +120,9 @@ impl Journal {
         let mut inner = self.inner.lock();
         if inner.is_past_output() {
             return;
+        }
+        if inner.replay.is_some() {
+            data = inner.replay_write(stream, data);
         }
         let chunk = inner.chunk_size();
         while !data.is_empty() {
@@ -119,6 +144,20 @@ impl Journal {
             }
         }
         inner.wake();
+    }
+
+    /// Notes that output was lost before it got here; the streams go on at these offsets.
+    pub fn lose(&self, stdout_offset: u64, stderr_offset: u64) {
+        let mut inner = self.inner.lock();
+        if !inner.is_past_output() {
+            inner.lose([stdout_offset, stderr_offset]);
+            inner.wake();
+        }
+    }
+
+    /// Where the streams stand.
+    pub fn offsets(&self) -> [u64; 2] {
+        self.inner.lock().written
     }
 
     /// Appends a log line.
@@ -198,6 +237,7 @@ impl Journal {
             return false;
         }
         inner.seal();
+        let now = inner.replay_end().unwrap_or(now);
         let outcome = Arc::new(outcome(inner.totals(), inner.started, now));
         inner.closed = Some((now, outcome));
         true
@@ -245,6 +285,13 @@ impl Journal {
     pub fn export(&self, from: u64) -> Vec<Event> {
         let mut events = Vec::new();
         self.inner.lock().read(from, usize::MAX, usize::MAX, &mut events);
+        events
+    }
+
+    /// The kept events from `from` on, but only the first ones that come to about `max_bytes`.
+    pub fn export_oldest(&self, from: u64, max_bytes: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.inner.lock().read(from, usize::MAX, max_bytes, &mut events);
         events
     }
 
@@ -336,6 +383,12 @@ impl Journal {
         let before = out.len();
         cursor.next = inner.read(cursor.next, BATCH_EVENTS, BATCH_BYTES, out);
         if out.len() > before {
+            if let Some(ledger) = &self.ledger {
+                let marks = inner.unnoted(cursor.next - 1, &out[before..]);
+                if !marks.is_empty() {
+                    ledger.add(&marks);
+                }
+            }
             let bytes = out[before..].iter().map(|event| event.kind.weight()).sum();
             inner.progressed(cursor.reader, cursor.next, bytes);
             cursor.over = matches!(out.last(), Some(Event { kind: EventKind::Finished { .. }, .. }));

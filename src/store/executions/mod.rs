@@ -14,7 +14,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
 
 pub use listing::{Filter, list};
-pub use recovery::recover;
+pub use recovery::{recover, said};
 pub use retention::{Retention, enforce_retention};
 
 use record::COLUMNS;

@@ -4,41 +4,49 @@ use super::record::{COLUMNS, execution};
 use super::{checked_events, put, remove_chunks};
 use crate::domain::event::{Event, EventKind, Truncated};
 use crate::domain::execution::{Execution, ExecutionState, Exit, Outcome, Usage};
+use crate::domain::id::ExecutionId;
 use crate::domain::time::Timestamp;
 use rusqlite::Connection;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How many events a run may have delivered that a crash took before they were flushed.
 pub(super) const UNKNOWN_EVENTS: u64 = 1 << 32;
 
-/// Turns executions that a killed server left unfinished into lost ones, with what they had said.
-pub fn recover(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
-    let unfinished: Vec<Execution> = db
+/// What an unfinished execution had said, as far as the store was told, in order. Numbers can be missing.
+pub fn said(db: &Connection, id: ExecutionId) -> rusqlite::Result<Vec<Event>> {
+    let mut events = Vec::new();
+    let mut chunks =
+        db.prepare_cached("SELECT events, crc FROM journal_chunks WHERE execution = ?1 ORDER BY first_sequence")?;
+    for chunk in chunks.query_map([id.as_bytes()], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?)))? {
+        let (blob, crc) = chunk?;
+        match checked_events(&blob, crc) {
+            Ok(chunk) => events.extend(chunk),
+            // A gap in what one run said is no reason to refuse all others.
+            Err(error) => {
+                tracing::error!(execution = %id, %error, "a piece of what it said is damaged and left out");
+            }
+        }
+    }
+    Ok(events)
+}
+
+/// Turns executions that a killed server left unfinished into lost ones, with what they had said; but not those that
+/// are `alive` without it.
+pub fn recover(db: &Connection, now: Timestamp, alive: &HashSet<ExecutionId>) -> rusqlite::Result<u64> {
+    let mut unfinished: Vec<Execution> = db
         .prepare(&format!("SELECT {COLUMNS} FROM executions WHERE ended IS NULL"))?
         .query_map([], execution)?
         .collect::<rusqlite::Result<_>>()?;
+    unfinished.retain(|execution| !alive.contains(&execution.origin.id));
     for mut lost in unfinished.iter().cloned() {
         let id = lost.origin.id;
-        let mut events: Vec<Event> = Vec::new();
+        let events = said(db, id)?;
         let mut written = [0u64; 2];
-        let mut chunks =
-            db.prepare_cached("SELECT events, crc FROM journal_chunks WHERE execution = ?1 ORDER BY first_sequence")?;
-        for chunk in chunks.query_map([id.as_bytes()], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?)))? {
-            let (blob, crc) = chunk?;
-            let chunk = match checked_events(&blob, crc) {
-                Ok(chunk) => chunk,
-                Err(error) => {
-                    // A gap in what one run said is no reason to refuse all others.
-                    tracing::error!(execution = %id, %error, "a piece of what it said is damaged and left out");
-                    continue;
-                }
-            };
-            for event in chunk {
-                if let EventKind::Output { stream, offset, data } = &event.kind {
-                    written[*stream as usize] = offset + data.len() as u64;
-                }
-                events.push(event);
+        for event in &events {
+            if let EventKind::Output { stream, offset, data } = &event.kind {
+                written[*stream as usize] = offset + data.len() as u64;
             }
         }
         let mut events = fill_gaps(events, written);

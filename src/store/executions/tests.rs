@@ -125,8 +125,8 @@ async fn what_was_flushed_of_a_lost_run_is_kept_with_its_gaps_declared() {
         add_chunk(db, id, &[output(3, 4, "ef")])?;
         add_chunk(db, id, &[output(9, 100, "yz")])?;
         trim_chunks(db, id, 9)?;
-        assert_eq!(recover(db, Timestamp(50))?, 1);
-        assert_eq!(recover(db, Timestamp(60))?, 0, "once");
+        assert_eq!(recover(db, Timestamp(50), &Default::default())?, 1);
+        assert_eq!(recover(db, Timestamp(60), &Default::default())?, 0, "once");
 
         let found = get(db, id)?.expect("it is kept");
         assert_eq!(found.state, ExecutionState::Lost);
