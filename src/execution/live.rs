@@ -9,6 +9,7 @@ use crate::domain::interruption::Interruption;
 use crate::domain::io::{InputRead, InputSource, Meter, OutputSink};
 use crate::domain::output::{ChildEvent, ExceptionInfo, FileChunk, MAX_LISTED_FILES, OutputFile, RichOutput};
 use crate::domain::time::Timestamp;
+use crate::error::Result;
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -117,7 +118,7 @@ impl Live {
             journal: Journal::resumed(output, files, ledger.clone(), events, marks),
             origin,
             fingerprint,
-            stdin: Stdin::new(Bytes::new(), Bytes::new(), true),
+            stdin: Stdin::resumed(),
             meter: Arc::default(),
             session_turn: AtomicU64::new(0),
             recorded_turn: AtomicU64::new(0),
@@ -171,6 +172,14 @@ impl Live {
     /// Its standard input.
     pub fn stdin(&self) -> &Stdin {
         &self.stdin
+    }
+
+    /// Writes to standard input, as [`Stdin::write`]. What this accepts outlives the server if the execution does.
+    pub async fn feed(&self, offset: u64, data: Bytes, eof: bool) -> Result<u64> {
+        self.stdin.ready().await;
+        let accepted = self.stdin.write(self.origin.id, offset, data, eof)?;
+        self.stdin.held(accepted, eof).await;
+        Ok(accepted)
     }
 
     /// What it has consumed.

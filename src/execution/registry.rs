@@ -231,7 +231,10 @@ impl Registry {
             parent: start.parent,
             target: start.target,
         };
-        let stdin = Stdin::new(start.stdin, start.stdin_given, start.stdin_open);
+        let stdin = match survives {
+            true => Stdin::outside(start.stdin_given, start.stdin_open),
+            false => Stdin::new(start.stdin, start.stdin_given, start.stdin_open),
+        };
         let ledger = match &shared.ledgers {
             Some(directory) if survives => Some(survival::begin(directory, &origin, fingerprint.as_ref())?),
             _ => None,

@@ -10,6 +10,8 @@ use std::task::{Context, Poll, Waker};
 
 /// Bytes that may wait for a guest that does not read.
 pub const CAPACITY: usize = 4 << 20;
+/// Bytes that may wait for a guest outside of the server: as much as is kept for it there.
+pub const CAPACITY_OUTSIDE: usize = 1 << 20;
 
 /// Standard input.
 pub struct Stdin {
@@ -23,6 +25,26 @@ struct Inner {
     accepted: u64,
     eof: bool,
     reader: Option<Waker>,
+    outside: Option<Outside>,
+}
+
+/// Input that is kept outside of the server until the guest takes it: accepted is only what is there.
+#[derive(Default)]
+struct Outside {
+    /// Where it stands there; not known before the first word from there.
+    known: Option<Kept>,
+    waiting: Vec<Waker>,
+}
+
+/// Where input stands that is kept outside of the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Bytes that the guest has taken.
+    pub taken: u64,
+    /// Bytes that are there, those taken included.
+    pub held: u64,
+    /// Whether nothing more can be written.
+    pub closed: bool,
 }
 
 impl Stdin {
@@ -31,12 +53,64 @@ impl Stdin {
     pub fn new(initial: Bytes, given: Bytes, open: bool) -> Self {
         let accepted = given.len() as u64;
         let pieces = [initial, given].into_iter().filter(|piece| !piece.is_empty()).collect();
-        Stdin { inner: Mutex::new(Inner { pieces, waiting: 0, accepted, eof: !open, reader: None }) }
+        Stdin { inner: Mutex::new(Inner { pieces, waiting: 0, accepted, eof: !open, reader: None, outside: None }) }
+    }
+
+    /// Input of a guest outside of the server, as [`Stdin::new`].
+    pub(super) fn outside(given: Bytes, open: bool) -> Self {
+        let stdin = Stdin::new(Bytes::new(), given, open);
+        stdin.inner.lock().outside = Some(Outside { known: Some(Kept::default()), waiting: Vec::new() });
+        stdin
+    }
+
+    /// Input of a guest outside of the server that went on while there was none.
+    pub(super) fn resumed() -> Self {
+        let stdin = Stdin::new(Bytes::new(), Bytes::new(), true);
+        stdin.inner.lock().outside = Some(Outside::default());
+        stdin
+    }
+
+    /// Takes word from where the input is kept.
+    pub fn confirm(&self, kept: Kept) {
+        let mut inner = self.inner.lock();
+        let Some(outside) = &mut inner.outside else { return };
+        let first = outside.known.replace(kept).is_none();
+        outside.waiting.drain(..).for_each(Waker::wake);
+        if first {
+            inner.accepted = inner.accepted.max(kept.held);
+            inner.eof |= kept.closed;
+        }
+    }
+
+    /// Waits until it is known how much was accepted.
+    pub async fn ready(&self) {
+        self.until(|_| true).await;
+    }
+
+    /// Waits until what was accepted is where it outlives the server, if this input is kept outside.
+    pub async fn held(&self, accepted: u64, eof: bool) {
+        self.until(|kept| kept.held >= accepted && (!eof || kept.closed)).await;
+    }
+
+    async fn until(&self, enough: impl Fn(Kept) -> bool) {
+        std::future::poll_fn(|cx| {
+            let mut inner = self.inner.lock();
+            match &mut inner.outside {
+                Some(outside) if !outside.known.is_some_and(&enough) => {
+                    outside.waiting.push(cx.waker().clone());
+                    Poll::Pending
+                }
+                _ => Poll::Ready(()),
+            }
+        })
+        .await;
     }
 
     /// Input that is over, with so many bytes accepted.
     pub(super) fn over(accepted: u64) -> Self {
-        Stdin { inner: Mutex::new(Inner { pieces: VecDeque::new(), waiting: 0, accepted, eof: true, reader: None }) }
+        let stdin = Stdin::new(Bytes::new(), Bytes::new(), false);
+        stdin.inner.lock().accepted = accepted;
+        stdin
     }
 
     /// Appends `data`, whose first byte has this offset, and closes the input if `eof`. What was accepted
@@ -51,6 +125,12 @@ impl Stdin {
         if !data.is_empty() {
             if inner.eof {
                 return Err(Error::StdinClosed { id });
+            }
+            if let Some(outside) = &inner.outside {
+                let waiting = inner.accepted.saturating_sub(outside.known.map_or(0, |kept| kept.taken));
+                if waiting + data.len() as u64 > CAPACITY_OUTSIDE as u64 {
+                    return Err(Error::StdinFull { id, capacity: CAPACITY_OUTSIDE as u64 });
+                }
             }
             // A single piece always fits an empty buffer, whatever its size.
             if inner.waiting > 0 && inner.waiting + data.len() > CAPACITY {
@@ -74,6 +154,9 @@ impl Stdin {
         inner.pieces.clear();
         inner.waiting = 0;
         inner.reader = None;
+        if let Some(mut outside) = inner.outside.take() {
+            outside.waiting.drain(..).for_each(Waker::wake);
+        }
     }
 
     /// Bytes accepted so far.
@@ -151,6 +234,31 @@ mod tests {
         stdin.write(id, 0, Bytes::from_static(b"ab"), true).unwrap();
         assert_eq!(stdin.write(id, 0, Bytes::from_static(b"ab"), true).unwrap(), 2);
         assert!(matches!(stdin.write(id, 2, Bytes::from_static(b"c"), false), Err(Error::StdinClosed { .. })));
+    }
+
+    #[tokio::test]
+    async fn input_outside_is_accepted_when_it_is_there() {
+        let (stdin, id) = (Stdin::outside(Bytes::from_static(b"ab"), true), ExecutionId::new());
+        let piece = Bytes::from(vec![0; CAPACITY_OUTSIDE - 2]);
+        let end = stdin.write(id, 2, piece, false).unwrap();
+        assert!(matches!(stdin.write(id, end, Bytes::from_static(b"x"), false), Err(Error::StdinFull { .. })));
+        let mut held = std::pin::pin!(stdin.held(end, false));
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, &mut held).await.is_err());
+        stdin.confirm(Kept { taken: 2, held: end, closed: false });
+        held.await;
+        stdin.write(id, end, Bytes::from_static(b"x"), false).unwrap();
+        // After a crash it stands where it is kept, not where it was accepted.
+        let stdin = Stdin::resumed();
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, stdin.ready()).await.is_err());
+        stdin.confirm(Kept { taken: 2, held: end, closed: true });
+        stdin.ready().await;
+        assert_eq!(stdin.offset(), end);
+        assert!(matches!(stdin.write(id, end, Bytes::from_static(b"x"), false), Err(Error::StdinClosed { .. })));
+        // The end of the execution is the end of all waiting.
+        let stdin = Stdin::resumed();
+        stdin.close();
+        stdin.ready().await;
+        stdin.held(9, true).await;
     }
 
     #[test]

@@ -92,8 +92,7 @@ impl Executions {
             return Err(Error::invalid("data", format!("is {} bytes; at most {MAX_STDIN_WRITE}", request.data.len())));
         }
         let live = self.find(&request.execution_id).await?;
-        let id = live.origin().id;
-        let offset = live.stdin().write(id, request.offset, request.data, request.eof).map_err(|error| {
+        let offset = live.feed(request.offset, request.data, request.eof).await.map_err(|error| {
             match error {
                 // The end closed it: say so, rather than that somebody closed it.
                 Error::StdinClosed { id } if live.execution().state.is_final() => Error::ExecutionOver { id },
