@@ -10,6 +10,7 @@
 //! auth  health  telemetry      who may | how it is | what it tells
 //! config                       typed sections; the only reader of the environment
 //! tool                         manifests, schemas, the catalog, the call
+//! container                    containers: backend, guest link, processes, lives, adoption after a crash
 //! session                      live state between calls: line, turns, checkpoints, forks, snapshots
 //! execution                    registry, journal, input, admission, records
 //! interpreter                  Python and JavaScript: images, isolates, files in memory
@@ -37,6 +38,7 @@ pub mod app;
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod container;
 pub mod domain;
 pub mod engine;
 pub mod error;

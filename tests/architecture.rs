@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["engine"],
     &["interpreter"],
     &["execution"],
-    &["session"],
+    &["session", "container"],
     &["tool"],
     &["config"],
     &["auth", "health", "telemetry"],

@@ -66,6 +66,11 @@ made_id! {
     SnapshotId
 }
 
+made_id! {
+    /// Id of a container.
+    ContainerId
+}
+
 /// The id a caller gives a mutation so that a retry is recognised: any UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequestId(Uuid);

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows gRPC, Docker or WebAssembly, and nothing here does I/O.
 
+pub mod container;
 pub mod event;
 pub mod execution;
 pub mod id;

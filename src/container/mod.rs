@@ -1,0 +1,4 @@
+//! Containers: hardened sandboxes with a supervisor as their first process, and executions inside them.
+
+pub mod backend;
+pub mod docker;
