@@ -133,9 +133,9 @@ pub enum FromGuest {
         id: ProcessId,
         /// Where the gap begins in all output of the process.
         position: u64,
-        /// Bytes of standard output in it.
+        /// Where standard output goes on behind it.
         stdout: u64,
-        /// Bytes of standard error in it.
+        /// Where standard error goes on behind it. The two together are the position behind the gap.
         stderr: u64,
     },
     /// Input was taken.

@@ -149,7 +149,8 @@ impl Connection {
         let position = place.position;
         match &piece {
             Piece::Truncated([stdout, stderr]) => {
-                let (stdout, stderr) = (*stdout, *stderr);
+                // Where in the gap the server is may be a guess; where the gap ends is not.
+                let (stdout, stderr) = (place.offsets[0] + stdout, place.offsets[1] + stderr);
                 self.say(&FromGuest::Truncated { id, position, stdout, stderr }, &[]);
             }
             // No credit.

@@ -230,8 +230,8 @@ pub fn gather(
         }
         FromGuest::Truncated { id: of, position, stdout, stderr } if *of == id(number) => {
             assert_eq!(at.unwrap_or(*position), *position);
-            outcome.lost += stdout + stderr;
-            *at = Some(position + stdout + stderr);
+            outcome.lost += stdout + stderr - position;
+            *at = Some(stdout + stderr);
             None
         }
         FromGuest::Exited { id: of, exit, position } if *of == id(number) => {
