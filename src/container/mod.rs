@@ -2,3 +2,6 @@
 
 pub mod backend;
 pub mod docker;
+mod link;
+mod process;
+mod signal;

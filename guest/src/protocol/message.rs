@@ -279,6 +279,8 @@ pub struct Process {
     pub position: u64,
     /// Bytes of input that the guest has.
     pub stdin: u64,
+    /// Bytes of it that were taken.
+    pub stdin_taken: u64,
     /// Whether nothing more can be written.
     pub stdin_closed: bool,
 }

@@ -83,6 +83,7 @@ impl Process {
             failure: state.failure.clone(),
             position: state.journal.end().position,
             stdin: state.input.held(),
+            stdin_taken: state.input.taken(),
             stdin_closed: state.input.is_closed(),
         }
     }
