@@ -20,6 +20,7 @@ async fn main() -> casemate::Result<()> {
     let registry = Registry::open(store, RegistryConfig::default(), Arc::new(NoObserver)).await?;
 
     let start = Start {
+        id: None,
         subject: Subject::Tool { name: "text_stats".into(), version: "1".into(), digest: program.digest().clone() },
         principal: "example".into(),
         request: None,

@@ -1,6 +1,6 @@
 //! The one error of the domain. Data lives in the variants; `rpc::status` alone turns it into a gRPC status.
 
-use crate::domain::id::{ExecutionId, RequestId, SessionId};
+use crate::domain::id::{ContainerId, ExecutionId, RequestId, SessionId};
 use std::time::Duration;
 
 /// Result with the domain's error.
@@ -186,6 +186,70 @@ pub enum Error {
         /// Why and what to do; continues the sentence.
         problem: String,
     },
+    /// No such container, or it belongs to somebody else, or its retention has passed.
+    #[error("there is no container {name:?}: it never existed, belongs to somebody else, or ended a while ago")]
+    ContainerNotFound {
+        /// The id or name asked for.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("there is a container {name:?} already ({id}); choose another name, or stop that one")]
+    ContainerExists {
+        /// The name.
+        name: String,
+        /// The container that has it.
+        id: ContainerId,
+    },
+    /// The container is not in a state for what was asked.
+    #[error("container {id} {problem}")]
+    ContainerNotReady {
+        /// The container.
+        id: ContainerId,
+        /// How it stands and what to do; continues the sentence.
+        problem: String,
+    },
+    /// The container could not be made or started.
+    #[error("container {id} could not be started: {problem}")]
+    ContainerFailed {
+        /// The container.
+        id: ContainerId,
+        /// Why, and what to do.
+        problem: String,
+    },
+    /// The operator's policy does not allow it.
+    #[error("{field} is not allowed here: {problem}")]
+    PolicyDenied {
+        /// The field.
+        field: String,
+        /// What is allowed, and what the operator can do.
+        problem: String,
+    },
+    /// No such image.
+    #[error("there is no image {reference:?}: {problem}")]
+    ImageNotFound {
+        /// The reference.
+        reference: String,
+        /// Who says so, and what to do.
+        problem: String,
+    },
+    /// Whatever runs containers does not answer.
+    #[error("containers are not available: {problem}")]
+    BackendUnavailable {
+        /// Why and what to do.
+        problem: String,
+    },
+    /// There is no room where containers are kept.
+    #[error("there is no room for containers: {problem}")]
+    BackendFull {
+        /// Who says so, and what to do.
+        problem: String,
+    },
+    /// A process could not be started.
+    #[error("the process was not started: {problem}")]
+    ProcessNotStarted {
+        /// Why, and what to do.
+        problem: String,
+    },
     /// A write to standard input leaves a gap.
     #[error(
         "standard input of execution {id} stands at offset {expected}, the write begins at {offset}; resume from {expected}"
@@ -312,6 +376,15 @@ impl Error {
             Error::SnapshotNotFound { .. } => Reason::SnapshotNotFound,
             Error::SnapshotExists { .. } => Reason::SnapshotExists,
             Error::SnapshotUnusable { .. } => Reason::SnapshotUnusable,
+            Error::ContainerNotFound { .. } => Reason::ContainerNotFound,
+            Error::ContainerExists { .. } => Reason::ContainerExists,
+            Error::ContainerNotReady { .. } => Reason::ContainerNotReady,
+            Error::ContainerFailed { .. } => Reason::ContainerFailed,
+            Error::PolicyDenied { .. } => Reason::PolicyDenied,
+            Error::ImageNotFound { .. } => Reason::ImageNotFound,
+            Error::BackendUnavailable { .. } => Reason::BackendUnavailable,
+            Error::BackendFull { .. } => Reason::BackendFull,
+            Error::ProcessNotStarted { .. } => Reason::ProcessNotStarted,
             Error::StdinGap { .. } => Reason::StdinGap,
             Error::StdinClosed { .. } => Reason::StdinClosed,
             Error::StdinFull { .. } => Reason::StdinFull,
@@ -370,6 +443,15 @@ reasons! {
     SnapshotNotFound = "SNAPSHOT_NOT_FOUND",
     SnapshotExists = "SNAPSHOT_EXISTS",
     SnapshotUnusable = "SNAPSHOT_UNUSABLE",
+    ContainerNotFound = "CONTAINER_NOT_FOUND",
+    ContainerExists = "CONTAINER_EXISTS",
+    ContainerNotReady = "CONTAINER_NOT_READY",
+    ContainerFailed = "CONTAINER_FAILED",
+    PolicyDenied = "POLICY_DENIED",
+    ImageNotFound = "IMAGE_NOT_FOUND",
+    BackendUnavailable = "BACKEND_UNAVAILABLE",
+    BackendFull = "BACKEND_FULL",
+    ProcessNotStarted = "PROCESS_NOT_STARTED",
     StdinGap = "STDIN_GAP",
     StdinClosed = "STDIN_CLOSED",
     StdinFull = "STDIN_FULL",

@@ -182,6 +182,7 @@ async fn registry(metrics: Arc<Metrics>) -> (Registry, Lane, tempfile::TempDir) 
 
 async fn run_nothing(registry: &Registry, lane: &Lane) -> casemate::domain::execution::Execution {
     let start = Start {
+        id: None,
         subject: Subject::Tool { name: "echo".into(), version: "1".into(), digest: "0".into() },
         principal: "bench".into(),
         request: None,

@@ -1,7 +1,26 @@
 //! Containers: hardened sandboxes with a supervisor as their first process, and executions inside them.
 
+mod adopt;
 pub mod backend;
+mod changes;
 pub mod docker;
+mod entry;
+mod guests;
+mod keeping;
+mod life;
 mod link;
+mod manager;
+mod paths;
+mod policy;
 mod process;
+mod processes;
 mod signal;
+mod spawn;
+mod variables;
+mod wish;
+
+pub use manager::{ContainerFilter, Containers, ContainersConfig, ContainersObserver, ContainersParts, Viewer};
+pub use policy::ContainerPolicy;
+pub use processes::NewProcess;
+pub use spawn::Order;
+pub use wish::{ResourcesWish, Wish};

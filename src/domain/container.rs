@@ -276,6 +276,10 @@ pub struct ContainerOrigin {
     pub image_id: String,
     /// The main process, worked out from spec and image; empty for a container that idles.
     pub main: Vec<String>,
+    /// The execution that is the main process, or would be.
+    pub main_execution: ExecutionId,
+    /// Signal that asks the main process to stop, worked out from spec and image.
+    pub stop_signal: i32,
     /// The environment of processes, worked out from spec and image.
     pub environment: BTreeMap<String, String>,
     /// Who owns it.
@@ -310,8 +314,6 @@ pub struct ContainerStatus {
     pub problem: String,
     /// Its id at the backend; empty before it is made and after it is removed.
     pub backend_id: String,
-    /// The execution that is its main process.
-    pub main_execution: Option<ExecutionId>,
     /// When its main process began.
     pub started: Option<Timestamp>,
     /// When it ended.

@@ -19,6 +19,7 @@
 //! let store = Arc::new(Store::in_memory()?);
 //! let registry = Registry::open(store, RegistryConfig::default(), Arc::new(NoObserver)).await?;
 //! let start = Start {
+//!     id: None,
 //!     subject: Subject::Tool { name: "greet".into(), version: "1".into(), digest: "".into() },
 //!     principal: "me".into(),
 //!     request: None,

@@ -73,6 +73,8 @@ impl RegistryObserver for NoObserver {
 
 /// What is to be run.
 pub struct Start {
+    /// Its id, if somebody chose it before.
+    pub id: Option<ExecutionId>,
     /// What it is.
     pub subject: Subject,
     /// Who asks.
@@ -220,7 +222,7 @@ impl Registry {
         let later = place.is_none().then(|| Box::new(start.lane));
         let (request_id, fingerprint) = start.request.unzip();
         let origin = Origin {
-            id: ExecutionId::new(),
+            id: start.id.unwrap_or_else(ExecutionId::new),
             subject: start.subject,
             principal: start.principal,
             request_id,
@@ -310,6 +312,11 @@ impl Registry {
         }
         listed.retain(|execution| states.is_empty() || states.contains(&execution.state));
         Ok(listed)
+    }
+
+    /// Writes to the store what is not there yet; answers when it is.
+    pub async fn flush(&self) -> Result<()> {
+        self.shared.flush(Duration::ZERO).await
     }
 
     /// Executions that hold a slot, and executions that wait for one.

@@ -115,6 +115,37 @@ pub fn status(error: Error) -> Status {
             details.set_resource_info("casemate.v1.Snapshot", name.as_str(), "", message.as_str());
             Code::FailedPrecondition
         }
+        Error::ContainerNotFound { name } => {
+            details.set_resource_info("casemate.v1.Container", name.as_str(), "", message.as_str());
+            Code::NotFound
+        }
+        Error::ContainerExists { name, id } => {
+            say("container_id", id);
+            details.set_resource_info("casemate.v1.Container", name.as_str(), "", message.as_str());
+            Code::AlreadyExists
+        }
+        Error::ContainerNotReady { id, .. } | Error::ContainerFailed { id, .. } => {
+            say("container_id", id);
+            Code::FailedPrecondition
+        }
+        Error::PolicyDenied { field, problem } => {
+            say("field", field);
+            details.set_bad_request(vec![FieldViolation::new(field.as_str(), problem.as_str())]);
+            Code::PermissionDenied
+        }
+        Error::ImageNotFound { reference, .. } => {
+            details.set_resource_info("casemate.v1.Image", reference.as_str(), "", message.as_str());
+            Code::NotFound
+        }
+        Error::BackendUnavailable { .. } => {
+            details.set_retry_info(Some(Duration::from_secs(1)));
+            Code::Unavailable
+        }
+        Error::BackendFull { problem } => {
+            details.set_quota_failure(vec![tonic_types::QuotaViolation::new("disk", problem.as_str())]);
+            Code::ResourceExhausted
+        }
+        Error::ProcessNotStarted { .. } => Code::FailedPrecondition,
         Error::StdinGap { id, expected, .. } => {
             say("execution_id", id);
             say("resume_offset", expected);

@@ -4,6 +4,7 @@
 //! once (group commit), so an fsync is shared by everybody who waits for one. A job that fails takes
 //! back only its own changes. Readers have connections of their own and never wait for the writer.
 
+pub mod containers;
 pub mod executions;
 mod journal;
 mod record;

@@ -107,6 +107,18 @@ CREATE TABLE snapshots (
     used   INTEGER                     -- when something last started from it
 ) WITHOUT ROWID;
 ",
+    "
+-- Recorded before the backend is asked for a container: whatever a crash leaves half done is found again by this.
+CREATE TABLE containers (
+    id     BLOB PRIMARY KEY NOT NULL,  -- 16 bytes, sorts by creation
+    ended  INTEGER,                    -- when; NULL while it is not over
+    record BLOB NOT NULL,
+    crc    INTEGER NOT NULL            -- of the record
+) WITHOUT ROWID;
+
+-- Names this database, and with it the containers that belong to it.
+CREATE TABLE installation (id TEXT NOT NULL);
+",
 ];
 
 /// How long the check of the whole file may take at the start. What it does not reach is checked when it is read.

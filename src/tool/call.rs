@@ -270,6 +270,7 @@ impl ToolService {
             }
         };
         let start = Start {
+            id: None,
             subject: Subject::Tool { name: tool.name.clone(), version: tool.version.clone(), digest: tool.digest() },
             principal: call.principal,
             request,

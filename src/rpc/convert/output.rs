@@ -216,6 +216,7 @@ mod tests {
         let store = Arc::new(Store::in_memory().unwrap());
         let registry = Registry::open(store, RegistryConfig::default(), Arc::new(NoObserver)).await.unwrap();
         let start = Start {
+            id: None,
             subject: Subject::Tool { name: "t".into(), version: "".into(), digest: "".into() },
             principal: "p".into(),
             request: None,

@@ -119,6 +119,7 @@ impl House {
             parameters,
             tool: "adder".into(),
             start: Start {
+                id: None,
                 subject: Subject::Tool { name: "adder".into(), version: "1".into(), digest: "".into() },
                 principal: "me".into(),
                 request: None,

@@ -1,0 +1,194 @@
+//! One container in memory: what it is, how it stands, what runs in it.
+
+use super::changes::Changes;
+use super::link::Link;
+use crate::domain::container::{Container, ContainerOrigin, ContainerState, ContainerStatus, Control, EndReason};
+use crate::domain::id::ExecutionId;
+use crate::domain::time::Timestamp;
+use crate::error::{Error, Result};
+use crate::execution::{Lane, Live};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Notify;
+
+/// A container in memory.
+pub(super) struct Entry {
+    pub(super) origin: Arc<ContainerOrigin>,
+    status: Mutex<ContainerStatus>,
+    revision: AtomicU64,
+    changes: Arc<Changes>,
+    link: Mutex<Option<Link>>,
+    /// Slots of the executions in it.
+    pub(super) lane: Lane,
+    /// What runs in it, its main process included.
+    running: Mutex<BTreeMap<ExecutionId, Arc<Live>>>,
+    /// Told when it is to end without any grace.
+    pub(super) hurry: Notify,
+    /// Told when it runs, cannot, or is over.
+    settled: Notify,
+}
+
+impl Entry {
+    pub(super) fn new(origin: ContainerOrigin, status: ContainerStatus, changes: Arc<Changes>) -> Arc<Entry> {
+        let lane = Lane::new(format!("container {:?}", origin.name), origin.spec.resources.executions);
+        Arc::new(Entry {
+            origin: Arc::new(origin),
+            status: Mutex::new(status),
+            revision: AtomicU64::new(changes.next()),
+            changes,
+            link: Mutex::default(),
+            lane,
+            running: Mutex::default(),
+            hurry: Notify::new(),
+            settled: Notify::new(),
+        })
+    }
+
+    /// The status of a container that was just accepted.
+    pub(super) fn accepted(now: Timestamp) -> ContainerStatus {
+        ContainerStatus {
+            state: ContainerState::Creating,
+            problem: String::new(),
+            backend_id: String::new(),
+            started: None,
+            ended: None,
+            last_active: now,
+            end: None,
+            ending: None,
+            control: Control::Unknown,
+        }
+    }
+
+    pub(super) fn status(&self) -> ContainerStatus {
+        self.status.lock().clone()
+    }
+
+    pub(super) fn state(&self) -> ContainerState {
+        self.status.lock().state
+    }
+
+    pub(super) fn backend_id(&self) -> String {
+        self.status.lock().backend_id.clone()
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// Changes how it stands, and tells whoever watches.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut ContainerStatus) -> T) -> T {
+        let (changed, settled) = {
+            let mut status = self.status.lock();
+            let changed = change(&mut status);
+            (changed, !matches!(status.state, ContainerState::Creating | ContainerState::Starting))
+        };
+        self.touch();
+        if settled {
+            self.settled.notify_waiters();
+        }
+        changed
+    }
+
+    fn touch(&self) {
+        self.revision.store(self.changes.next(), Ordering::Release);
+        self.changes.tell();
+    }
+
+    /// Says why it is to end, if nobody did before. Answers whether this is the first.
+    pub(super) fn doom(&self, reason: EndReason) -> bool {
+        self.change(|status| {
+            let first = status.ending.is_none() && !status.state.is_over();
+            if first {
+                status.ending = Some(reason);
+                status.state = ContainerState::Stopping;
+            }
+            first
+        })
+    }
+
+    /// How it stands, for whoever asks.
+    pub(super) fn container(&self) -> Container {
+        let main = self.origin.main_execution;
+        let running = self.running.lock().keys().filter(|id| **id != main).count();
+        Container {
+            origin: self.origin.clone(),
+            status: self.status(),
+            running_executions: u32::try_from(running).unwrap_or(u32::MAX),
+            revision: self.revision(),
+        }
+    }
+
+    pub(super) fn link(&self) -> Option<Link> {
+        self.link.lock().clone()
+    }
+
+    pub(super) fn set_link(&self, link: Link) {
+        *self.link.lock() = Some(link);
+    }
+
+    /// The link of a container that runs.
+    pub(super) fn ready(&self) -> Result<Link> {
+        let id = self.origin.id;
+        let problem = match self.state() {
+            ContainerState::Running => match self.link() {
+                Some(link) => return Ok(link),
+                None => "cannot be reached yet; try again".to_owned(),
+            },
+            ContainerState::Paused => "is paused; resume it first (ResumeContainer)".into(),
+            ContainerState::Creating | ContainerState::Starting => {
+                "does not run yet; wait for it (WatchContainers)".into()
+            }
+            ContainerState::Stopping => "is being stopped; spawn another".into(),
+            ContainerState::Ended | ContainerState::Failed => "is over; spawn another".into(),
+            ContainerState::Unreachable => {
+                return Err(Error::BackendUnavailable {
+                    problem: format!("container {id} cannot be reached until the backend answers again; try again"),
+                });
+            }
+        };
+        Err(Error::ContainerNotReady { id, problem })
+    }
+
+    /// Something runs in it.
+    pub(super) fn entered(&self, live: Arc<Live>) {
+        self.running.lock().insert(live.origin().id, live);
+        self.active();
+    }
+
+    /// It runs no more.
+    pub(super) fn left(&self, id: ExecutionId) {
+        self.running.lock().remove(&id);
+        self.active();
+    }
+
+    /// Something happened in it.
+    pub(super) fn active(&self) {
+        self.status.lock().last_active = Timestamp::now();
+        self.touch();
+    }
+
+    /// All that runs in it.
+    pub(super) fn running(&self) -> Vec<Arc<Live>> {
+        self.running.lock().values().cloned().collect()
+    }
+
+    /// Its main process, while that runs.
+    pub(super) fn main(&self) -> Option<Arc<Live>> {
+        self.running.lock().get(&self.origin.main_execution).cloned()
+    }
+
+    /// Waits until its state is as wanted.
+    pub(super) async fn until(&self, wanted: impl Fn(ContainerState) -> bool) {
+        let mut told = std::pin::pin!(self.settled.notified());
+        loop {
+            told.as_mut().enable();
+            if wanted(self.state()) {
+                return;
+            }
+            told.as_mut().await;
+            told.set(self.settled.notified());
+        }
+    }
+}
