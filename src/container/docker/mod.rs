@@ -1,1 +1,118 @@
-//! Docker as a backend.
+//! Docker as a backend, by its HTTP API from 1.41 on: Docker 20.10 and later, control groups of both versions.
+//!
+//! ```text
+//! connection   sockets, TCP, TLS
+//! client       calls: a connection for each, version of the API, limit of time
+//! errors       Docker's words into the backend's
+//! hardening    what Docker is told to make
+//! sandboxes    make, start, look, wait, pause, kill, remove
+//! images  pull
+//! consumption  from the control group (cgroup), or from Docker
+//! exec         processes by Docker's own means, for images in which no supervisor runs
+//! ```
+
+mod cgroup;
+mod client;
+mod connection;
+mod consumption;
+mod errors;
+mod exec;
+mod facts;
+mod hardening;
+mod images;
+mod pull;
+mod sandboxes;
+
+pub use connection::{Address, DEFAULT_SOCKET, DockerConfig, Tls};
+pub use exec::{ExecInput, ExecOutput, ExecRequest, ExecStream};
+pub use hardening::SECCOMP;
+
+use super::backend::{
+    Backend, BackendFacts, BackendResult, Blueprint, Ending, Found, ImageFacts, LayerProgress, Standing,
+};
+use crate::domain::container::Consumption;
+use crate::domain::image::ImageReference;
+use async_trait::async_trait;
+use client::Client;
+use connection::Endpoint;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// A Docker daemon. Cheap to clone.
+#[derive(Clone)]
+pub struct Docker {
+    client: Arc<Client>,
+}
+
+impl Docker {
+    /// The daemon there. Nothing is connected before the first call, and each call connects anew: a daemon that is not
+    /// there yet, or is started again, is no error here. `Refused` when the certificates cannot be used.
+    pub fn connect(config: DockerConfig) -> BackendResult<Docker> {
+        let endpoint = Endpoint::new(config.address, config.tls.as_ref())?;
+        Ok(Docker { client: Arc::new(Client::new(endpoint, config.timeout)?) })
+    }
+}
+
+#[async_trait]
+impl Backend for Docker {
+    async fn facts(&self) -> BackendResult<BackendFacts> {
+        facts::ask(&self.client).await
+    }
+
+    async fn image(&self, reference: &ImageReference) -> BackendResult<Option<ImageFacts>> {
+        images::find(&self.client, reference).await
+    }
+
+    async fn images(&self) -> BackendResult<Vec<ImageFacts>> {
+        images::list(&self.client).await
+    }
+
+    async fn pull(
+        &self,
+        reference: &ImageReference,
+        platform: &str,
+        progress: mpsc::Sender<LayerProgress>,
+    ) -> BackendResult<ImageFacts> {
+        pull::pull(&self.client, reference, platform, progress).await
+    }
+
+    async fn create(&self, blueprint: &Blueprint) -> BackendResult<String> {
+        sandboxes::create(&self.client, blueprint).await
+    }
+
+    async fn start(&self, id: &str) -> BackendResult<()> {
+        sandboxes::start(&self.client, id).await
+    }
+
+    async fn look(&self, id: &str) -> BackendResult<Standing> {
+        sandboxes::look(&self.client, id).await
+    }
+
+    async fn find(&self, installation: &str) -> BackendResult<Vec<Found>> {
+        sandboxes::find(&self.client, installation).await
+    }
+
+    async fn ended(&self, id: &str) -> BackendResult<Ending> {
+        sandboxes::ended(&self.client, id).await
+    }
+
+    async fn pause(&self, id: &str) -> BackendResult<()> {
+        sandboxes::pause(&self.client, id).await
+    }
+
+    async fn resume(&self, id: &str) -> BackendResult<()> {
+        sandboxes::resume(&self.client, id).await
+    }
+
+    async fn kill(&self, id: &str) -> BackendResult<()> {
+        sandboxes::kill(&self.client, id).await
+    }
+
+    async fn remove(&self, id: &str) -> BackendResult<()> {
+        sandboxes::remove(&self.client, id).await
+    }
+
+    async fn consumption(&self, id: &str) -> BackendResult<Consumption> {
+        consumption::read(&self.client, id).await
+    }
+}
