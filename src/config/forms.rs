@@ -280,3 +280,36 @@ pub mod paths {
         deserializer.deserialize_any(Form)
     }
 }
+
+/// Lists of text: an array, or text with the entries separated by commas.
+pub mod texts {
+    use super::*;
+    use serde::Serialize;
+
+    /// Writes an array.
+    pub fn serialize<S: Serializer>(value: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+        value.serialize(serializer)
+    }
+
+    /// Reads a list.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Vec<String>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of texts")
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = list.next_element()? {
+                    texts.push(text);
+                }
+                Ok(texts)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(String::from).collect())
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}

@@ -23,6 +23,9 @@ const LARGEST_FILE: u64 = 1 << 20;
 /// Problems told at once; a file of another program would have hundreds.
 const MOST_PROBLEMS: usize = 32;
 
+/// Docker's own variables: where every other program that speaks with it looks, below the file.
+const DOCKER: [(&str, &str); 1] = [("DOCKER_HOST", "containers.host")];
+
 /// The environment as it was when the process started.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
@@ -125,6 +128,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
 pub(super) fn layers(sources: &Sources, file: Option<&File>) -> Result<(Figment, Vec<Problem>), ConfigError> {
     let mut problems = Vec::new();
     let mut figment = Figment::from(Serialized::defaults(Config::default()));
+    for (name, key) in DOCKER {
+        if let Some(value) = sources.environment.get(name) {
+            figment = figment.merge(Layer::of_key(format!("environment variable {name}"), key, value.to_owned()));
+        }
+    }
     if let Some(file) = file {
         figment = figment.merge(file.read()?);
     }

@@ -19,6 +19,7 @@
 //! ```
 
 mod client;
+mod containers;
 pub mod forms;
 mod limits;
 mod load;
@@ -26,9 +27,11 @@ mod problem;
 mod secret;
 mod sections;
 mod sessions;
+mod templates;
 mod validate;
 
 pub use client::{ClientSettings, Target};
+pub use containers::{ContainersSection, OnShutdown, ResourceSet, TlsSection};
 pub use limits::{LimitSet, LimitsSection};
 pub use load::{Environment, Flag, Loaded, Sources, load};
 pub use problem::{ConfigError, Problem};
@@ -37,3 +40,4 @@ pub use sections::{
     AuthSection, Config, EngineSection, ExecutionSection, HttpSection, LogFormat, LogSection, PagemapUse,
     RetentionSection, ServerSection, StoreSection, ToolsSection,
 };
+pub use templates::TemplateSection;

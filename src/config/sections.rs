@@ -1,5 +1,6 @@
 //! The sections and their keys. `docs/configuration.md` describes every key; a test compares the two.
 
+use super::containers::ContainersSection;
 use super::forms;
 use super::limits::LimitsSection;
 use super::secret::Secret;
@@ -37,6 +38,8 @@ pub struct Config {
     pub execution: ExecutionSection,
     /// State between calls: sessions and snapshots.
     pub sessions: SessionsSection,
+    /// Where containers run, and what the operator allows.
+    pub containers: ContainersSection,
     /// How long ended executions are remembered.
     pub retention: RetentionSection,
     /// What the server writes about itself.

@@ -4,6 +4,7 @@ use super::forms::size;
 use super::limits::LimitSet;
 use super::problem::Problem;
 use super::sections::{Config, SMALLEST_MESSAGE};
+use crate::container::docker::Address;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -33,6 +34,7 @@ impl Config {
         rules.default_below_cap(&self.limits.default, &self.limits.cap);
         rules.execution(self);
         rules.sessions(self);
+        rules.containers(self);
         rules.retention(self);
         rules.log(self);
         rules.problems
@@ -247,6 +249,72 @@ impl Rules {
         for name in sessions.above_caps() {
             let text = format!("is above sessions.cap.{name}; lower the one or raise the other");
             self.refuse(format!("sessions.default.{name}"), text);
+        }
+    }
+
+    fn containers(&mut self, config: &Config) {
+        let containers = &config.containers;
+        if let Err(problem) = Address::parse(&containers.host) {
+            self.refuse("containers.host", format!("found {problem}"));
+        }
+        let tls = &containers.tls;
+        if tls.certificate.is_some() != tls.key.is_some() {
+            self.refuse(
+                "containers.tls.key",
+                "found a certificate without its key, or the other way round; set both or none",
+            );
+        }
+        if tls.certificate.is_some() && tls.ca.is_none() {
+            self.refuse(
+                "containers.tls.ca",
+                "found nothing, expected the authorities that Docker's certificate may be from",
+            );
+        }
+        self.count("containers.max_containers", containers.max_containers.into(), 0, 100_000);
+        self.count("containers.max_per_principal", containers.max_per_principal.into(), 0, 100_000);
+        self.duration("containers.keep_ended", containers.keep_ended, Duration::ZERO, 30 * 24 * HOUR);
+        self.size("containers.journal", containers.journal, 64 * KIB, 64 * MIB);
+        self.duration("containers.start_timeout", containers.start_timeout, Duration::from_millis(100), HOUR);
+        self.duration("containers.process_time", containers.process_time, Duration::from_millis(1), 3650 * 24 * HOUR);
+        self.duration(
+            "containers.max_process_time",
+            containers.max_process_time,
+            containers.process_time,
+            3650 * 24 * HOUR,
+        );
+        self.duration("containers.max_retention", containers.max_retention, containers.retention, 365 * 24 * HOUR);
+        self.duration("containers.stop_grace", containers.stop_grace, Duration::ZERO, Duration::from_secs(600));
+        self.size("containers.max_workspace", containers.max_workspace, containers.workspace, 1024 * GIB);
+        for (name, default, most) in [
+            ("time_to_live", containers.time_to_live, containers.max_time_to_live),
+            ("idle_timeout", containers.idle_timeout, containers.max_idle_timeout),
+        ] {
+            if !most.is_zero() && default > most {
+                self.refuse(
+                    format!("containers.{name}"),
+                    format!("is above containers.max_{name}; lower the one or raise the other"),
+                );
+            }
+        }
+        for root in &containers.mount_roots {
+            if !root.is_absolute() {
+                self.refuse(
+                    "containers.mount_roots",
+                    format!("found {:?}, expected an absolute path", root.display().to_string()),
+                );
+            }
+        }
+        for name in containers.default.above(&containers.cap) {
+            let text = format!("is above containers.cap.{name}; lower the one or raise the other");
+            self.refuse(format!("containers.default.{name}"), text);
+        }
+        for (key, text) in containers.malformed() {
+            self.refuse(key, text);
+        }
+        for (name, template) in &containers.templates {
+            for (key, text) in template.malformed() {
+                self.refuse(format!("containers.templates.{name}.{key}"), text);
+            }
         }
     }
 
