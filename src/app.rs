@@ -7,6 +7,8 @@
 use self::accept::Accept;
 use crate::auth::Authenticator;
 use crate::config::Config;
+use crate::container::docker::{Address, Docker, DockerConfig, Tls};
+use crate::container::{Containers, ContainersParts};
 use crate::engine::{Compiler, DenyAll, Engine, EngineConfig, Pagemap};
 use crate::error::{Error, Result};
 use crate::execution::{Registry, RegistryConfig};
@@ -143,6 +145,7 @@ pub async fn run(
         },
         parts.tools.clone(),
         parts.sessions.clone(),
+        parts.containers.clone(),
         match &config.auth.token {
             Some(token) => Authenticator::token(token.expose()),
             None => Authenticator::open(),
@@ -207,6 +210,7 @@ struct Parts {
     registry: Registry,
     tools: Arc<ToolService>,
     sessions: Arc<Sessions>,
+    containers: Option<Arc<Containers>>,
     _watcher: Option<Box<dyn Send>>,
 }
 
@@ -309,17 +313,55 @@ impl Parts {
         .await?;
         let interpreting = Interpreting { sessions: sessions.clone(), kernels, link };
         let tools = ToolService::new(catalog, registry.clone(), limits, config.execution.max_parameters, interpreting);
+        let containers = containers(config, store.clone(), registry.clone(), metrics, health).await?;
         observers::read_from(metrics, registry.clone(), &store, tools.catalog(), &sessions);
-        Ok(Parts { store, registry, tools, sessions, _watcher: watcher })
+        Ok(Parts { store, registry, tools, sessions, containers, _watcher: watcher })
     }
 
     async fn close(&self, grace: Duration) {
+        if let Some(containers) = &self.containers {
+            containers.shut_down().await;
+        }
         if let Err(error) = self.registry.shut_down(grace).await {
             tracing::error!(%error, "the last records could not be written");
         }
         // No call runs any more: what the sessions hold is made durable.
         self.sessions.shut_down().await;
     }
+}
+
+/// Containers, unless the operator wants none. A backend that does not answer is no reason not to start.
+async fn containers(
+    config: &Config,
+    store: Arc<Store>,
+    registry: Registry,
+    metrics: &Arc<Metrics>,
+    health: &Health,
+) -> Result<Option<Arc<Containers>>> {
+    let section = &config.containers;
+    if !section.enabled {
+        health.set("containers", ComponentState::Disabled, "turned off (containers.enabled)");
+        return Ok(None);
+    }
+    let refused = |problem: String| Error::Internal(format!("containers cannot be set up: {problem}"));
+    let tls =
+        section.tls.ca.clone().map(|ca| Tls { ca, own: section.tls.certificate.clone().zip(section.tls.key.clone()) });
+    let address = Address::parse(&section.host).map_err(refused)?;
+    let docker = Docker::connect(DockerConfig { address, tls, ..DockerConfig::default() });
+    let docker = docker.map_err(|error| refused(error.to_string()))?;
+    let policy = section.policy().map_err(|(key, problem)| refused(format!("{key}: {problem}")))?;
+    let output = (config.limits.default.output, config.limits.cap.output);
+    let parts = ContainersParts {
+        backend: Arc::new(docker),
+        store,
+        registry,
+        config: section.bounds(policy, &config.store.directory, output),
+        observer: Arc::new(observers::Containers::new(metrics.clone(), health.clone())),
+    };
+    let containers = Containers::open(parts).await?;
+    let counted = Arc::downgrade(&containers);
+    metrics.read_containers_from(move || counted.upgrade().map(|all| all.counts()).unwrap_or_default());
+    Ok(Some(containers))
 }
 
 /// Modules are compiled by a process of their own where there is one to start: this very program, if it

@@ -1,5 +1,8 @@
 //! Who hears of what: the threads between the working parts and what the server tells of itself.
 
+use crate::container::ContainersObserver;
+use crate::container::backend::BackendFacts;
+use crate::domain::container::Container;
 use crate::execution::Registry;
 use crate::health::{ComponentState, Health};
 use crate::interpreter::Interpreters;
@@ -11,6 +14,7 @@ use crate::tool::{Catalog, CatalogObserver, Entry};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tonic::Code;
 
@@ -82,6 +86,52 @@ impl SessionObserver for Sessions {
                 let detail = format!("{count} sessions are not durable now: the newest checkpoint failed: {problem}");
                 self.health.set("sessions", ComponentState::Degraded, detail);
             }
+        }
+    }
+}
+
+/// Shows in the health whether containers can be had, and counts them.
+pub(super) struct Containers {
+    metrics: Arc<Metrics>,
+    health: Health,
+    /// Whether they ever could.
+    had: AtomicBool,
+}
+
+impl Containers {
+    pub(super) fn new(metrics: Arc<Metrics>, health: Health) -> Self {
+        health.set("containers", ComponentState::Disabled, "the backend was not asked yet");
+        Containers { metrics, health, had: AtomicBool::new(false) }
+    }
+}
+
+impl ContainersObserver for Containers {
+    fn backend(&self, facts: &Result<BackendFacts, String>) {
+        match facts {
+            Ok(facts) => {
+                self.had.store(true, Ordering::Relaxed);
+                self.health.set("containers", ComponentState::Up, facts.version.clone());
+            }
+            // A machine without one lacks nothing; one that lost it does.
+            Err(problem) => {
+                let had = self.had.load(Ordering::Relaxed);
+                let state = if had { ComponentState::Degraded } else { ComponentState::Disabled };
+                self.health.set("containers", state, problem.clone());
+            }
+        }
+    }
+
+    fn spawned(&self, time: Duration) {
+        self.metrics.containers().spawned(time);
+    }
+
+    fn failed(&self) {
+        self.metrics.containers().failed();
+    }
+
+    fn ended(&self, container: &Container) {
+        if let Some(end) = &container.status.end {
+            self.metrics.containers().ended(end.reason);
         }
     }
 }

@@ -196,7 +196,7 @@ impl Containers {
             Err(_) => None,
         };
         let end = container_end(reason, message, outcome.as_deref(), ending);
-        self.over(&entry, ContainerState::Ended, String::new(), Some(end)).await;
+        self.conclude(&entry, ContainerState::Ended, String::new(), Some(end)).await;
         self.observer.ended(&entry.container());
     }
 
@@ -234,7 +234,7 @@ impl Containers {
     }
 
     /// A container is over: its place is free, and what it had on the host is put away.
-    async fn over(&self, entry: &Arc<Entry>, state: ContainerState, problem: String, end: Option<ContainerEnd>) {
+    async fn conclude(&self, entry: &Arc<Entry>, state: ContainerState, problem: String, end: Option<ContainerEnd>) {
         self.roster.lock().release(entry);
         entry.change(|status| {
             status.state = state;
@@ -276,7 +276,7 @@ impl Containers {
         }
         let _ = tokio::time::timeout(PUT_AWAY, self.remove_sandbox(entry)).await;
         all_ended(&entry.running()).await;
-        self.over(entry, ContainerState::Failed, problem, None).await;
+        self.conclude(entry, ContainerState::Failed, problem, None).await;
     }
 }
 

@@ -1,12 +1,12 @@
 //! All containers of this server.
 
-use super::backend::{Backend, BackendError, BackendFacts};
+use super::backend::{Backend, BackendError, BackendFacts, ImageFacts};
 use super::changes::Changes;
 use super::entry::Entry;
 use super::guests::Guests;
 use super::policy::ContainerPolicy;
 use super::{adopt, keeping};
-use crate::domain::container::{Container, ContainerState, SandboxPolicy};
+use crate::domain::container::{Consumption, Container, ContainerState, SandboxPolicy};
 use crate::domain::id::{ContainerId, RequestId};
 use crate::domain::image::ImageReference;
 use crate::domain::time::Timestamp;
@@ -237,6 +237,50 @@ impl Containers {
             }
         }
         Some((found, gone))
+    }
+
+    /// Waits until a container is over.
+    pub async fn over(&self, name: &str, viewer: &Viewer) -> Result<Container> {
+        let entry = self.find(name, viewer)?;
+        entry.until(ContainerState::is_over).await;
+        Ok(entry.container())
+    }
+
+    /// What a container consumes, and how many executions run in it.
+    pub async fn consumption(&self, name: &str, viewer: &Viewer) -> Result<(Consumption, u32)> {
+        let entry = self.find(name, viewer)?;
+        if entry.state() != ContainerState::Paused {
+            entry.ready()?;
+        }
+        let found = self.backend.consumption(&entry.backend_id()).await.map_err(|error| match error {
+            BackendError::NotFound(_) => {
+                Error::ContainerNotReady { id: entry.origin.id, problem: "is over; spawn another".into() }
+            }
+            other => backend_error(other),
+        })?;
+        Ok((found, entry.container().running_executions))
+    }
+
+    /// Images that are here and that the operator allows, each with the number of containers that use it. With a
+    /// repository, only those of it.
+    pub async fn images(&self, repository: &str, viewer: &Viewer) -> Result<Vec<(ImageFacts, u32)>> {
+        let images = self.backend.images().await.map_err(backend_error)?;
+        let allowed = |text: &String| {
+            let Ok(reference) = ImageReference::parse(text) else { return false };
+            let name = format!("{}/{}", reference.registry, reference.repository);
+            self.config.policy.admits("reference", &reference).is_ok() && (repository.is_empty() || name == repository)
+        };
+        let users = |id: &str| {
+            let uses = |entry: &Arc<Entry>| entry.origin.image_id == id && !entry.state().is_over();
+            let visible = |entry: &Arc<Entry>| viewer.administers || entry.origin.principal == viewer.name;
+            self.entries.iter().filter(|entry| uses(entry) && visible(entry)).count() as u32
+        };
+        let images = images.into_iter().filter_map(|mut image| {
+            image.tags.retain(allowed);
+            image.digests.retain(allowed);
+            (!image.tags.is_empty() || !image.digests.is_empty()).then(|| (users(&image.id), image))
+        });
+        Ok(images.map(|(users, image)| (image, users)).collect())
     }
 
     /// Tells when something changed.

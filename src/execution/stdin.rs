@@ -92,6 +92,12 @@ impl Stdin {
         self.until(|kept| kept.held >= accepted && (!eof || kept.closed)).await;
     }
 
+    /// Waits until the guest has taken more, or takes no more.
+    pub async fn taken_more(&self) {
+        let before = self.inner.lock().outside.as_ref().and_then(|outside| outside.known).map_or(0, |kept| kept.taken);
+        self.until(|kept| kept.taken > before || kept.closed).await;
+    }
+
     async fn until(&self, enough: impl Fn(Kept) -> bool) {
         std::future::poll_fn(|cx| {
             let mut inner = self.inner.lock();

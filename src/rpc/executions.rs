@@ -4,6 +4,7 @@ use super::convert;
 use super::convert::execution as to;
 use super::status::status;
 use super::stream::EventStream;
+use crate::container::Containers;
 use crate::domain::execution::{Exit, Subject};
 use crate::domain::id::ExecutionId;
 use crate::error::{Error, Result};
@@ -21,12 +22,13 @@ const MAX_REASON: usize = 1000;
 /// The service.
 pub struct Executions {
     registry: Registry,
+    containers: Option<Arc<Containers>>,
 }
 
 impl Executions {
     /// Serves the executions of a registry.
-    pub fn new(registry: Registry) -> Self {
-        Executions { registry }
+    pub fn new(registry: Registry, containers: Option<Arc<Containers>>) -> Self {
+        Executions { registry, containers }
     }
 
     async fn find(&self, id: &str) -> Result<Arc<Live>> {
@@ -102,17 +104,33 @@ impl Executions {
         Ok(v1::WriteStdinResponse { offset })
     }
 
-    /// Refuses what only a process can take.
-    async fn process(&self, id: &str, needs: &'static str) -> Result<()> {
+    /// An execution that is a process which runs, and where such are.
+    async fn process(&self, id: &str, needs: &'static str) -> Result<(Arc<Live>, &Arc<Containers>)> {
         let live = self.find(id).await?;
         let id = live.origin().id;
         if live.execution().state.is_final() {
             return Err(Error::ExecutionOver { id });
         }
-        match &live.origin().subject {
-            Subject::Tool { .. } => Err(Error::NotSupported { id, needs }),
-            Subject::Process { .. } => Err(Error::Unimplemented { feature: "processes in containers" }),
+        match (&live.origin().subject, &self.containers) {
+            (Subject::Process { .. }, Some(containers)) => Ok((live, containers)),
+            _ => Err(Error::NotSupported { id, needs }),
         }
+    }
+
+    async fn signal(&self, request: v1::SignalExecutionRequest) -> Result<()> {
+        let (live, containers) = self.process(&request.execution_id, "process").await?;
+        containers.signal(&live, &request.signal)
+    }
+
+    async fn resize(&self, request: v1::ResizeTerminalRequest) -> Result<()> {
+        let (live, containers) = self.process(&request.execution_id, "terminal").await?;
+        let fit = |field: &str, value: u32| {
+            u16::try_from(value)
+                .ok()
+                .filter(|value| *value > 0)
+                .ok_or_else(|| Error::invalid(field, format!("is {value}; expected 1 to 65,535")))
+        };
+        containers.resize(&live, (fit("columns", request.columns)?, fit("rows", request.rows)?))
     }
 
     async fn cancel(&self, request: v1::CancelExecutionRequest) -> Result<v1::CancelExecutionResponse> {
@@ -174,7 +192,7 @@ impl v1::executions_server::Executions for Executions {
         &self,
         request: Request<v1::SignalExecutionRequest>,
     ) -> Result<Response<v1::SignalExecutionResponse>, Status> {
-        self.process(&request.into_inner().execution_id, "process").await.map_err(status)?;
+        self.signal(request.into_inner()).await.map_err(status)?;
         Ok(Response::new(v1::SignalExecutionResponse {}))
     }
 
@@ -182,7 +200,7 @@ impl v1::executions_server::Executions for Executions {
         &self,
         request: Request<v1::ResizeTerminalRequest>,
     ) -> Result<Response<v1::ResizeTerminalResponse>, Status> {
-        self.process(&request.into_inner().execution_id, "terminal").await.map_err(status)?;
+        self.resize(request.into_inner()).await.map_err(status)?;
         Ok(Response::new(v1::ResizeTerminalResponse {}))
     }
 

@@ -50,6 +50,7 @@ impl Server {
         config: ServerConfig,
         tools: Arc<ToolService>,
         sessions: Arc<crate::session::Sessions>,
+        containers: Option<Arc<crate::container::Containers>>,
         authenticator: Authenticator,
         health: Health,
         observer: Arc<dyn RpcObserver>,
@@ -64,7 +65,8 @@ impl Server {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         tokio::spawn(health::follow(health, reporter));
 
-        let executions = Executions::new(tools.registry().clone());
+        let executions = Executions::new(tools.registry().clone(), containers.clone());
+        let containers = containers::Containers::new(containers, tools.registry().clone());
         let snapshots = snapshots::Snapshots::new(sessions.clone());
         let sessions = sessions::Sessions::new(sessions, tools.catalog().clone());
         let mut routes = Routes::builder();
@@ -88,9 +90,13 @@ impl Server {
                     .max_encoding_message_size(usize::MAX),
             )
             .add_service(v1::snapshots_server::SnapshotsServer::new(snapshots).max_decoding_message_size(limit));
+        routes.add_service(
+            v1::containers_server::ContainersServer::new(containers)
+                .max_decoding_message_size(limit)
+                .max_encoding_message_size(usize::MAX),
+        );
         // In the contract, not in this build.
         routes
-            .add_service(v1::containers_server::ContainersServer::new(containers::Containers))
             .add_service(v1::agents_server::AgentsServer::new(agents::Agents))
             .add_service(v1::pools_server::PoolsServer::new(pools::Pools))
             .add_service(v1::credentials_server::CredentialsServer::new(credentials::Credentials))

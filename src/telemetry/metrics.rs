@@ -4,7 +4,12 @@
 //! that exist. Nothing a client makes up becomes a label. Whoever counts often holds a handle
 //! ([`RpcMetrics`], [`ToolMetrics`]) and looks up no label.
 
+mod containers;
+
+pub use containers::ContainerMetrics;
+
 use super::process;
+use crate::domain::container::ContainerState;
 use crate::domain::execution::{Execution, ExecutionState, Subject};
 use parking_lot::{Mutex, RwLock};
 use prometheus::core::Collector;
@@ -75,6 +80,7 @@ pub struct Metrics {
     journal_dropped_bytes: IntCounter,
     store_commit_seconds: Histogram,
     sessions: [IntGauge; 3],
+    containers: ContainerMetrics,
     store_pending: IntGauge,
     store_errors: IntCounter,
     module_cache: Mutex<[IntCounter; 2]>,
@@ -82,6 +88,7 @@ pub struct Metrics {
     process: ProcessMetrics,
     readings: OnceLock<Source<Readings>>,
     modules: OnceLock<Source<ModuleReadings>>,
+    container_counts: OnceLock<Source<HashMap<ContainerState, u64>>>,
     started: Instant,
 }
 
@@ -187,6 +194,8 @@ impl Metrics {
                 make.gauge("casemate_sessions_memory_bytes", "Memory of all sessions now, in bytes."),
                 make.gauge("casemate_sessions_checkpoint_bytes", "Checkpoints of all sessions on disk now, in bytes."),
             ],
+            containers: ContainerMetrics::new(&make),
+            container_counts: OnceLock::new(),
             store_pending: make.gauge("casemate_store_pending", "Writes that wait for their commit now."),
             store_errors: make.counter("casemate_store_errors_total", "Transactions of the store that failed."),
             module_cache: Mutex::new(["hit", "miss"].map(|result| module_cache.with_label_values(&[result]))),
@@ -280,6 +289,17 @@ impl Metrics {
         let _ = self.modules.set(Box::new(source));
     }
 
+    /// Says where the numbers of containers come from. Only the first call counts.
+    pub fn read_containers_from(&self, source: impl Fn() -> HashMap<ContainerState, u64> + Send + Sync + 'static) {
+        // As above.
+        let _ = self.container_counts.set(Box::new(source));
+    }
+
+    /// What is counted of containers.
+    pub fn containers(&self) -> &ContainerMetrics {
+        &self.containers
+    }
+
     /// All metrics in the Prometheus text format 0.0.4.
     pub fn render(&self) -> String {
         self.refresh();
@@ -293,6 +313,9 @@ impl Metrics {
 
     fn refresh(&self) {
         self.uptime.set(self.started.elapsed().as_secs_f64());
+        if let Some(counts) = self.container_counts.get() {
+            self.containers.set(&counts());
+        }
         let now = self.readings.get().map(|read| read()).unwrap_or_default();
         let set = |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.executions_running, now.running as u64);

@@ -1,6 +1,8 @@
 //! Between the contract's messages and the domain's types. Pure functions, a file per subject.
 
+pub mod container;
 pub mod execution;
+pub mod image;
 pub mod input;
 pub mod json;
 pub mod output;
@@ -12,6 +14,7 @@ pub mod tool;
 use crate::domain::id::RequestId;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
+use sha2::{Digest, Sha256};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -54,6 +57,11 @@ pub fn id<T: FromStr>(field: &str, text: &str) -> Result<T> {
 /// The request id, if one was given.
 pub fn request_id(field: &str, text: &str) -> Result<Option<RequestId>> {
     if text.is_empty() { Ok(None) } else { id(field, text).map(Some) }
+}
+
+/// A fingerprint of what a call asks: of the message without its request id.
+pub fn fingerprint(message: &impl prost::Message) -> [u8; 32] {
+    Sha256::digest(message.encode_to_vec()).into()
 }
 
 fn shorten(text: &str) -> String {
