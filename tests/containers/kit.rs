@@ -1,0 +1,236 @@
+//! A server with Docker behind it, and what tests say to it.
+
+use crate::harness::{Bearer, Server, Setup, TOKEN};
+use casemate::proto::v1;
+use casemate::proto::v1::containers_client::ContainersClient;
+use std::path::Path;
+use std::process::Command;
+use tonic::Status;
+use tonic::codegen::InterceptedService;
+use tonic::transport::Channel;
+use v1::execution_event::Event;
+
+pub type Containers = ContainersClient<InterceptedService<Channel, Bearer>>;
+
+pub const BUSYBOX: &str = "casemate-test/busybox:1";
+pub const EMPTY: &str = "casemate-test/empty:1";
+pub const PYTHON: &str = "casemate-test/python:1";
+
+/// Whether there is a daemon with the images; says so if not.
+pub fn docker() -> bool {
+    let there = Command::new("docker").args(["image", "inspect", BUSYBOX]).output();
+    let there = there.is_ok_and(|output| output.status.success());
+    if !there {
+        assert!(
+            std::env::var_os("CASEMATE_TEST_DOCKER").is_none(),
+            "no Docker daemon with the test images: scripts/docker.sh and scripts/test-images.sh make them"
+        );
+        eprintln!("!! SKIPPED: no Docker daemon with the test images");
+    }
+    there
+}
+
+/// What `docker` says.
+pub fn ask(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).output().unwrap();
+    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A server whose containers go with it.
+pub struct House {
+    pub server: Option<Server>,
+}
+
+impl House {
+    pub async fn open() -> House {
+        House::with("").await
+    }
+
+    /// With further keys of `[containers]`.
+    pub async fn with(keys: &str) -> House {
+        let config = format!("[containers]\nimages = [\"docker.io/casemate-test/*\"]\n{keys}");
+        let house = House { server: Some(Setup::new().config(&config).start().await) };
+        house.ready().await;
+        house
+    }
+
+    /// Waits until the backend was met.
+    async fn ready(&self) {
+        let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+        loop {
+            let (_, text) = self.server().get("/health").await;
+            let health: serde_json::Value = serde_json::from_str(&text).unwrap();
+            if health["components"]["containers"]["state"] == "up" {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "containers never came up: {text}");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    pub fn path(&self) -> &Path {
+        self.server().path()
+    }
+
+    pub async fn containers(&self) -> Containers {
+        let channel = self.server().channel().await;
+        ContainersClient::with_interceptor(channel, Bearer(TOKEN)).max_decoding_message_size(64 << 20)
+    }
+
+    /// As a power cut of the server alone, and a new one.
+    pub async fn kill_and_restart(&mut self) {
+        let server = self.server.take().unwrap();
+        self.server = Some(server.kill_and_restart().await);
+        self.ready().await;
+    }
+
+    pub async fn spawn(&self, spec: v1::ContainerSpec) -> Result<v1::Container, Status> {
+        let request = v1::SpawnContainerRequest { spec: Some(spec), ..Default::default() };
+        Ok(self.containers().await.spawn_container(request).await?.into_inner().container.unwrap())
+    }
+
+    /// A container with busybox that does nothing by itself.
+    pub async fn idle(&self) -> v1::Container {
+        self.spawn(sh("sleep 100000")).await.unwrap()
+    }
+
+    pub async fn get(&self, id: &str) -> v1::Container {
+        let request = v1::GetContainerRequest { container_id: id.into(), ..Default::default() };
+        self.containers().await.get_container(request).await.unwrap().into_inner().container.unwrap()
+    }
+
+    pub async fn kill(&self, id: &str) -> v1::KillContainerResponse {
+        let request = v1::KillContainerRequest { container_id: id.into(), ..Default::default() };
+        self.containers().await.kill_container(request).await.unwrap().into_inner()
+    }
+
+    /// Starts a process.
+    pub async fn start(&self, id: &str, process: v1::ProcessSpec) -> Result<v1::Execution, Status> {
+        let request = v1::StartProcessRequest { container_id: id.into(), process: Some(process), ..Default::default() };
+        Ok(self.containers().await.start_process(request).await?.into_inner().execution.unwrap())
+    }
+
+    /// Runs a shell's command to its end.
+    pub async fn run(&self, id: &str, script: &str) -> Ran {
+        let execution = self.start(id, shell(script)).await.unwrap();
+        self.follow(&execution.id, 0).await
+    }
+
+    /// Reads an execution to its end.
+    pub async fn follow(&self, id: &str, from: u64) -> Ran {
+        let request =
+            v1::WatchExecutionRequest { execution_id: id.into(), from_sequence: from, keepalive_interval: None };
+        let mut stream = self.server().executions().await.watch_execution(request).await.unwrap().into_inner();
+        let mut ran = Ran::default();
+        while let Some(message) = stream.message().await.unwrap() {
+            ran.take(message.event.unwrap());
+        }
+        assert!(ran.result.is_some(), "the stream ended before its execution");
+        ran
+    }
+
+    pub async fn execution(&self, id: &str) -> v1::Execution {
+        let request = v1::GetExecutionRequest { execution_id: id.into() };
+        let mut executions = self.server().executions().await;
+        executions.get_execution(request).await.unwrap().into_inner().execution.unwrap()
+    }
+
+    /// Sandboxes of this server that Docker has.
+    pub fn sandboxes(&self) -> Vec<String> {
+        sandboxes(self.path())
+    }
+}
+
+/// Names of sandboxes that belong to a server's directory, running or not.
+pub fn sandboxes(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder.join("data/guests")).into_iter().flatten().flatten();
+    let ids: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let all = ask(&["ps", "-a", "--format", "{{.Names}}"]);
+    let of = |name: &&str| ids.iter().any(|id| **name == format!("casemate-{id}"));
+    all.lines().filter(of).map(str::to_owned).collect()
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        let Some(server) = &mut self.server else { return };
+        let _ = server.process.kill();
+        let _ = server.process.wait();
+        for name in sandboxes(server.path()) {
+            let _ = Command::new("docker").args(["rm", "-f", "-v", &name]).output();
+        }
+    }
+}
+
+/// What came of an execution.
+#[derive(Debug, Default)]
+pub struct Ran {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub last: u64,
+    pub gaps: usize,
+    pub result: Option<v1::ExecutionResult>,
+}
+
+impl Ran {
+    pub fn take(&mut self, event: v1::ExecutionEvent) {
+        let first = match &event.event {
+            Some(Event::Truncated(gap)) => gap.first_sequence,
+            _ => event.sequence,
+        };
+        if matches!(event.event, Some(Event::Keepalive(_))) {
+            return;
+        }
+        assert!(self.last == 0 || first == self.last + 1, "{first} follows {}", self.last);
+        self.last = event.sequence;
+        match event.event.unwrap() {
+            Event::Stdout(chunk) => append(&mut self.stdout, chunk, self.gaps),
+            Event::Stderr(chunk) => append(&mut self.stderr, chunk, self.gaps),
+            Event::Truncated(_) => self.gaps += 1,
+            Event::Finished(finished) => self.result = finished.result,
+            _ => {}
+        }
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    pub fn reason(&self) -> v1::ExitReason {
+        self.result.as_ref().unwrap().exit_reason()
+    }
+
+    pub fn code(&self) -> i32 {
+        assert_eq!(self.reason(), v1::ExitReason::Exited);
+        self.result.as_ref().unwrap().exit_code
+    }
+}
+
+fn append(to: &mut Vec<u8>, chunk: v1::OutputChunk, gaps: usize) {
+    if gaps == 0 {
+        assert_eq!(chunk.offset, to.len() as u64, "no byte is missing or doubled");
+    }
+    to.extend_from_slice(&chunk.data);
+}
+
+/// A container of busybox whose main process is this script.
+pub fn sh(script: &str) -> v1::ContainerSpec {
+    image(BUSYBOX, &["/bin/sh", "-c", script])
+}
+
+pub fn image(image: &str, command: &[&str]) -> v1::ContainerSpec {
+    v1::ContainerSpec {
+        source: Some(v1::container_spec::Source::Image(image.into())),
+        command: command.iter().map(|part| part.to_string()).collect(),
+        ..Default::default()
+    }
+}
+
+/// A process that is this script.
+pub fn shell(script: &str) -> v1::ProcessSpec {
+    v1::ProcessSpec { command: vec!["sh".into(), "-c".into(), script.into()], ..Default::default() }
+}

@@ -1,0 +1,14 @@
+//! Containers against a real Docker daemon, through the real binary.
+//!
+//! Without a daemon these tests say that they were skipped; with `CASEMATE_TEST_DOCKER` set, that is a failure.
+
+#[path = "../server/harness.rs"]
+#[allow(dead_code)]
+mod harness;
+mod kit;
+
+mod crash;
+mod faults;
+mod hardening;
+mod lifecycle;
+mod processes;
