@@ -22,7 +22,7 @@ async fn every_line_of_the_hardening_is_set() {
         "NetworkMode": "none",
         "Privileged": false,
         "ReadonlyRootfs": true,
-        "CapAdd": null,
+        "CapAdd": [],
         "CapDrop": ["ALL"],
         "IpcMode": "private",
         "CgroupnsMode": "private",

@@ -203,7 +203,10 @@ async fn exec_detaches_and_attaches_again() {
     talk.stdin("one\n").await;
     talk.until(&mut ran, "got one\n").await;
     let (id, next) = (talk.id.clone(), ran.last + 1);
-    drop(talk);
+    // The stream is lost; half-closing it would be the end of the input.
+    let Talk { ask, told, .. } = talk;
+    drop(told);
+    drop(ask);
     let attach =
         Ask::Attach(v1::ExecAttach { execution_id: id.clone(), from_sequence: next, keepalive_interval: None });
     let mut talk = Talk::open(&house, attach).await.unwrap();
