@@ -37,11 +37,7 @@ pub struct DockerConfig {
 impl Default for DockerConfig {
     /// The daemon of this machine, where it usually is.
     fn default() -> Self {
-        DockerConfig {
-            address: Address::Socket(DEFAULT_SOCKET.into()),
-            tls: None,
-            timeout: Duration::from_secs(60),
-        }
+        DockerConfig { address: Address::Socket(DEFAULT_SOCKET.into()), tls: None, timeout: Duration::from_secs(60) }
     }
 }
 
@@ -212,7 +208,8 @@ mod tests {
         for text in ["unix:///var/run/docker.sock", "tcp://10.0.0.1:2376", "tcp://[::1]:2375", "tcp://box.example:1"] {
             assert_eq!(Address::parse(text).unwrap().to_string(), text);
         }
-        for text in ["", "/var/run/docker.sock", "unix://relative", "tcp://host", "tcp://:1", "tcp://h:0", "ssh://h:22"] {
+        for text in ["", "/var/run/docker.sock", "unix://relative", "tcp://host", "tcp://:1", "tcp://h:0", "ssh://h:22"]
+        {
             assert!(Address::parse(text).is_err(), "{text}");
         }
     }

@@ -53,7 +53,8 @@ fn from_stats(stats: ContainerStatsResponse) -> Consumption {
     let either = |names: [&str; 2]| names.iter().find_map(|name| detail.get(*name)).copied().unwrap_or(0);
     let blocks = stats.blkio_stats.and_then(|blocks| blocks.io_service_bytes_recursive).unwrap_or_default();
     let moved = |wanted: &str| {
-        let wanted = blocks.iter().filter(|entry| entry.op.as_deref().is_some_and(|op| op.eq_ignore_ascii_case(wanted)));
+        let wanted =
+            blocks.iter().filter(|entry| entry.op.as_deref().is_some_and(|op| op.eq_ignore_ascii_case(wanted)));
         wanted.filter_map(|entry| entry.value).sum()
     };
     let networks = stats.networks.unwrap_or_default();

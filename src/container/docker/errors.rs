@@ -102,7 +102,9 @@ pub(super) fn pull(error: &Error, registry: &str) -> BackendError {
     let has = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
     let answer = format!("{registry} answered: {said}");
     // Docker Hub says "denied" of what does not exist, and adds that it may not; Docker makes a 404 of it.
-    if status(error) == Some(404) || has(&["manifest unknown", "name unknown", "no matching manifest", "does not exist"]) {
+    if status(error) == Some(404)
+        || has(&["manifest unknown", "name unknown", "no matching manifest", "does not exist"])
+    {
         return BackendError::NotFound(answer);
     }
     if has(&["toomanyrequests", "too many requests"]) {

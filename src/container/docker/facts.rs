@@ -58,9 +58,9 @@ fn has_quota(mountinfo: &str, path: &str) -> bool {
         Path::new(path).starts_with(point).then_some((point.len(), options))
     });
     // Of two at the same place the later one is on top.
-    mounts.max_by_key(|(length, _)| *length).is_some_and(|(_, options)| {
-        options.split(',').any(|option| matches!(option, "prjquota" | "pquota"))
-    })
+    mounts
+        .max_by_key(|(length, _)| *length)
+        .is_some_and(|(_, options)| options.split(',').any(|option| matches!(option, "prjquota" | "pquota")))
 }
 
 #[cfg(test)]

@@ -120,7 +120,8 @@ mod tests {
         assert_eq!(moment("2024-05-06T14:00:00+02:00"), Some(noon));
         assert_eq!(moment("2024-05-06T06:30:00-05:30"), Some(noon));
         assert_eq!(moment("2024-05-06T12:00:00.5Z").unwrap().0, noon.0 + 500_000);
-        for text in ["", "yesterday", "2024-05-06", "2024-05-06T12:00:00+ab:cd", "0001-01-01T00:00:00Z", "ääääää"] {
+        for text in ["", "yesterday", "2024-05-06", "2024-05-06T12:00:00+ab:cd", "0001-01-01T00:00:00Z", "ääääää"]
+        {
             let read = moment(text);
             assert!(read.is_none_or(|read| read.0 == 0), "{text}: {read:?}");
         }
