@@ -117,7 +117,7 @@ fn a_process_finds_itself_confined() {
             ("hostname", "box\n"),
             ("ls /sys/class/net", "lo\n"),
             ("cat /in/file", "x"),
-            ("head -c 1 /proc/kcore | wc -c; cat /proc/kallsyms | wc -c; ls /sys/firmware | wc -l", "0\n0\n0\n"),
+            ("cat /proc/kcore /proc/kallsyms 2>/dev/null | wc -c; ls /sys/firmware | wc -l", "0\n0\n"),
             ("df -k /dev/shm | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2", "4096\n"),
             ("grep -c ' /t tmpfs rw,nosuid,nodev,noexec' /proc/mounts", "1\n"),
         ] {
