@@ -1,8 +1,14 @@
 //! Daemons that are not there, or not any more.
 
-use casemate::container::backend::{Backend, BackendError};
+use crate::kit::{eventually, on_docker};
+use casemate::container::backend::{Backend, BackendError, Standing};
 use casemate::container::docker::{Address, Docker, DockerConfig, Tls};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::{JoinHandle, JoinSet};
 
 fn docker(address: Address) -> Docker {
     Docker::connect(DockerConfig { address, timeout: Duration::from_secs(2), ..DockerConfig::default() }).unwrap()
@@ -75,4 +81,72 @@ fn certificates_are_read_at_once() {
         let config = DockerConfig { address, tls: Some(tls), ..DockerConfig::default() };
         assert!(matches!(Docker::connect(config), Err(BackendError::Refused(_))));
     }
+}
+
+/// Stands in front of the daemon, and takes all its connections along when it goes, as a daemon does.
+struct Relay {
+    path: PathBuf,
+    serving: JoinHandle<()>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Relay {
+    fn begin(path: &Path) -> Relay {
+        let listener = UnixListener::bind(path).unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
+        let serving = tokio::spawn(async move {
+            let mut relays = JoinSet::new();
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                relays.spawn(async move {
+                    let mut far = UnixStream::connect(casemate::container::docker::DEFAULT_SOCKET).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        });
+        Relay { path: path.to_owned(), serving, connections }
+    }
+
+    async fn end(self) {
+        self.serving.abort();
+        self.serving.await.unwrap_err();
+        std::fs::remove_file(self.path).unwrap();
+    }
+}
+
+#[test]
+fn a_daemon_that_is_started_again_is_waited_for() {
+    on_docker(|corner| async move {
+        if std::env::var_os("DOCKER_HOST").is_some() {
+            eprintln!("SKIPPED: the daemon is not at its usual socket");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("docker.sock");
+        let relay = Relay::begin(&path);
+        let relayed = docker(Address::Socket(path.clone()));
+        let id = corner.idle().await;
+        assert!(matches!(relayed.look(&id).await.unwrap(), Standing::Running { .. }));
+        let before = relay.connections.load(Ordering::SeqCst);
+        let waiting = tokio::spawn({
+            let (relayed, id) = (relayed.clone(), id.clone());
+            async move { relayed.ended(&id).await }
+        });
+        eventually(|| async { (relay.connections.load(Ordering::SeqCst) > before).then_some(()) }).await;
+        relay.end().await;
+        assert!(matches!(relayed.look(&id).await, Err(BackendError::Unavailable(_))));
+
+        let relay = Relay::begin(&path);
+        // It asks again, and waits again.
+        eventually(|| async { (relay.connections.load(Ordering::SeqCst) > 0).then_some(()) }).await;
+        assert!(matches!(relayed.look(&id).await.unwrap(), Standing::Running { .. }));
+        assert!(!waiting.is_finished());
+        relay.end().await;
+        corner.docker.kill(&id).await.unwrap();
+        let relay = Relay::begin(&path);
+        assert_eq!(waiting.await.unwrap().unwrap().code, 137);
+        relay.end().await;
+    });
 }
