@@ -190,7 +190,7 @@ impl Wire {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // Ends with the answer: nothing more is sent.
         tokio::spawn(connection.with_upgrades());
-        Ok(sender.send_request(request).await?)
+        sender.send_request(request).await.map_err(|error| self.endpoint.broken(&error))
     }
 }
 

@@ -148,6 +148,23 @@ impl Endpoint {
         })
     }
 
+    /// A connection that ended before there was an answer.
+    pub fn broken(&self, error: &hyper::Error) -> Error {
+        let mut reasons = error.to_string();
+        let mut reason = std::error::Error::source(error);
+        while let Some(error) = reason {
+            reasons = format!("{reasons}: {error}");
+            reason = error.source();
+        }
+        let advice = match (&self.address, &self.tls) {
+            (Address::Socket(_), _) => "look whether a Docker daemon listens there, and at its log",
+            (_, None) => "look whether the Docker daemon wants TLS there",
+            (_, Some(_)) => "look whether the Docker daemon takes the certificate of this server",
+        };
+        let address = &self.address;
+        Error::IOError { err: io::Error::other(format!("{address}: no answer: {reasons}; {advice}")) }
+    }
+
     async fn connect(&self) -> io::Result<Box<dyn Duplex>> {
         let (host, port) = match &self.address {
             Address::Socket(path) => return Ok(Box::new(connect_socket(path).await?)),

@@ -42,12 +42,35 @@ pub(super) async fn pull(
             news.tell(progress);
         }
     }
-    let image = images::find(client, reference).await?;
+    let image = images::find(client, reference).await?.ok_or_else(|| {
+        BackendError::Failed(format!("Docker says that it pulled {reference}, and does not have it; is its disk full?"))
+    })?;
+    // Docker gives what there is when there is only one, whatever was asked for.
+    if !fits(platform, &image.platform) {
+        let problem = format!("{registry} has {reference} for {}, not for {platform}", image.platform);
+        return Err(BackendError::NotFound(problem));
+    }
     news.tell(LayerProgress { layer: String::new(), phase: PullPhase::Done, current: 0, total: 0 });
     news.end().await;
-    image.ok_or_else(|| {
-        BackendError::Failed(format!("Docker says that it pulled {reference}, and does not have it; is its disk full?"))
-    })
+    Ok(image)
+}
+
+/// Whether an image is for the system and the processor that were asked for. Variants of processors are left out: images
+/// often do not say theirs.
+fn fits(wanted: &str, image: &str) -> bool {
+    let parts = |platform: &str| -> Option<(String, String)> {
+        let (system, rest) = platform.split_once('/')?;
+        let processor = match rest.split('/').next()? {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            processor => processor,
+        };
+        Some((system.to_lowercase(), processor.to_owned()))
+    };
+    match (parts(wanted), parts(image)) {
+        (Some(wanted), Some(image)) => wanted == image,
+        _ => true,
+    }
 }
 
 /// News that nobody took yet: the newest of each layer, so that a slow reader misses steps and not layers.
@@ -143,6 +166,20 @@ mod tests {
         news.tell(step("a", 0));
         news.tell(step("a", 1));
         news.end().await;
+    }
+
+    #[test]
+    fn platforms_are_compared_by_system_and_processor() {
+        for (wanted, image, expected) in [
+            ("", "linux/amd64", true),
+            ("linux/x86_64", "linux/amd64", true),
+            ("linux/arm64", "linux/arm64/v8", true),
+            ("linux/arm64/v8", "linux/arm64", true),
+            ("linux/arm64", "linux/amd64", false),
+            ("linux/amd64", "", true),
+        ] {
+            assert_eq!(fits(wanted, image), expected, "{wanted:?} {image:?}");
+        }
     }
 
     #[test]

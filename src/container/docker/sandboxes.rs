@@ -71,7 +71,11 @@ async fn made_before(
     blueprint: &Blueprint,
     image_id: Option<&str>,
 ) -> BackendResult<Option<String>> {
-    let there = inspect(client, name).await?;
+    let there = match inspect(client, name).await {
+        // It went since; the name may be taken by now or not.
+        Err(BackendError::NotFound(_)) => return Ok(None),
+        there => there?,
+    };
     let labels = there.config.and_then(|config| config.labels).unwrap_or_default();
     let has = |label: &str, value: &str| labels.get(label).is_some_and(|found| found == value);
     let ours = has(CONTAINER_LABEL, &blueprint.container.to_string())
