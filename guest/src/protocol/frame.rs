@@ -13,6 +13,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::request::{Entry, Event};
+
 /// Bytes of a frame at most, behind its length.
 pub const MAX_FRAME: usize = 1 << 20;
 
@@ -60,6 +62,34 @@ pub fn encode<M: Serialize>(message: &M, payload: &[u8], out: &mut BytesMut) -> 
     out.put_slice(&message);
     out.put_slice(payload);
     Ok(())
+}
+
+/// Reads the payload of [`FromGuest::Entries`](super::FromGuest::Entries).
+///
+/// # Errors
+/// Bytes that are no list.
+pub fn entries(payload: &[u8]) -> Result<Vec<Entry>, FrameError> {
+    list(payload)
+}
+
+/// Reads the payload of [`FromGuest::Events`](super::FromGuest::Events).
+///
+/// # Errors
+/// Bytes that are no list.
+pub fn events(payload: &[u8]) -> Result<Vec<Event>, FrameError> {
+    list(payload)
+}
+
+/// One after the other up to the end: so they can be added one by one, and no count can promise what does not come.
+fn list<T: DeserializeOwned>(mut payload: &[u8]) -> Result<Vec<T>, FrameError> {
+    let mut items = Vec::new();
+    while !payload.is_empty() {
+        let (item, rest) =
+            postcard::take_from_bytes(payload).map_err(|error| FrameError::Unreadable(error.to_string()))?;
+        items.push(item);
+        payload = rest;
+    }
+    Ok(items)
 }
 
 /// Takes frames out of bytes as they arrive.

@@ -1,10 +1,13 @@
-//! The supervisor: one thread, one task for the server, one for each process.
+//! The supervisor: one thread, one task for the server, one for each process and each channel.
 
 pub mod accounts;
+pub mod channel;
+pub mod files;
 pub mod journal;
 pub mod keeper;
 pub mod link;
 pub mod memory;
+pub mod network;
 pub mod oom;
 pub mod pipes;
 pub mod plan;
@@ -65,6 +68,7 @@ async fn supervise(path: &Path) -> i32 {
             () = table.finish.notified() => break,
         }
     }
+    table.channels.drop_all();
     kill_all(&table).await;
     table.finished.get().unwrap_or_default()
 }
