@@ -1,5 +1,9 @@
 //! The real binary, as an ordinary process, against a listener that speaks the protocol.
 
+mod channel;
+mod channels;
+mod files;
+mod network;
 mod peer;
 
 use casemate_guest::protocol::{Exit, FromGuest, Settings, Signal, Spec, StartFailure, Terminal, ToGuest, User};

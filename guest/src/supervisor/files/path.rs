@@ -43,12 +43,11 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let top = openat(CWD, c"/", flags, Mode::empty()).map_err(named)?;
         let top = Self { folder: top, path: Vec::new(), whole: true };
-        let path = beneath(path)?;
-        if path.is_empty() {
+        let own = beneath(path)?;
+        if own.is_empty() {
             return Ok(top);
         }
-        let folder = top.find(path, flags)?;
-        Ok(Self { folder, path: path.to_vec(), whole: false })
+        Ok(Self { folder: top.find(path, flags)?, path: own.to_vec(), whole: false })
     }
 
     /// Opens what is at a path. Links are followed unless the flags say otherwise.

@@ -48,6 +48,9 @@ fn walk(root: BorrowedFd<'_>, path: &[u8], rules: Rules) -> Result<(OwnedFd, CSt
     let mut links = 0;
     while let Some(part) = parts.pop() {
         let top = above.last().ok_or(Errno::XDEV)?;
+        if part == b"." {
+            continue;
+        }
         if part == b".." {
             match (above.len(), rules.whole) {
                 (1, false) => return Err(Errno::XDEV),
@@ -88,9 +91,13 @@ fn walk(root: BorrowedFd<'_>, path: &[u8], rules: Rules) -> Result<(OwnedFd, CSt
     Ok((above.pop().ok_or(Errno::XDEV)?, c".".to_owned()))
 }
 
-/// Puts the parts of a path on a stack, the first one on top.
+/// Puts the parts of a path on a stack, the first one on top. A slash at the end is as good as a part: what is before it
+/// has to be a folder.
 fn push(parts: &mut Vec<Vec<u8>>, path: &[u8]) {
-    let new = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
+    if path.ends_with(b"/") {
+        parts.push(b".".to_vec());
+    }
+    let new = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
     let new: Vec<_> = new.map(<[u8]>::to_vec).collect();
     parts.extend(new.into_iter().rev());
 }
