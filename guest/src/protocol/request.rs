@@ -192,7 +192,7 @@ pub struct Stat {
     /// Its group.
     pub group: u32,
     /// Names that it has.
-    pub links: u64,
+    pub links: u32,
     /// Its number in its file system.
     pub inode: u64,
     /// Nanoseconds since 1970 of its last change.

@@ -98,7 +98,7 @@ fn reap(table: &Table) {
     }
 }
 
-/// Kills everything, and waits until it is gone.
+/// Kills everything, and waits until it is gone, and nothing half-done is left.
 async fn kill_all(table: &Table) {
     let own = std::process::id().cast_signed();
     let end = Instant::now() + LAST_WAIT;
@@ -110,7 +110,7 @@ async fn kill_all(table: &Table) {
             tree::kill(own);
         }
         reap(table);
-        if tree::below(own).is_empty() {
+        if tree::below(own).is_empty() && !table.channels.is_at_work() {
             return;
         }
         sleep(Duration::from_millis(2)).await;

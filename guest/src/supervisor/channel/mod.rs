@@ -30,6 +30,8 @@ pub struct Channels {
     used: Cell<bool>,
     /// Wakes the gate once it may open one more.
     gate: RefCell<Option<Waker>>,
+    /// Tasks that are not over. Those of a connection that is gone still clear up.
+    at_work: Cell<usize>,
     /// A server is there that takes new ones.
     greeted: Cell<bool>,
 }
@@ -69,11 +71,27 @@ impl Channels {
             None if self.open.borrow().len() >= CHANNELS => Failure::TooMany("channels".into()),
             None => {
                 let channel = self.add(table, number, task::takes_bytes(&request));
-                tokio::task::spawn_local(task::serve(channel, request));
+                self.spawn(table, task::serve(channel, request));
                 return;
             }
         };
         table.answer(FromGuest::Done { channel: number, result: Err(failure) });
+    }
+
+    /// Runs the task of a channel.
+    pub fn spawn(&self, table: &Rc<Table>, task: impl Future<Output = ()> + 'static) {
+        self.at_work.set(self.at_work.get() + 1);
+        let table = Rc::clone(table);
+        tokio::task::spawn_local(async move {
+            task.await;
+            table.channels.at_work.set(table.channels.at_work.get() - 1);
+            table.channels.rest();
+        });
+    }
+
+    /// Whether any task is not over.
+    pub fn is_at_work(&self) -> bool {
+        self.at_work.get() > 0
     }
 
     fn add(&self, table: &Rc<Table>, number: u64, takes: bool) -> Rc<Channel> {
@@ -166,7 +184,7 @@ impl Channels {
 
     /// Gives memory back once no channel is left.
     fn rest(&self) {
-        if self.open.borrow().is_empty() && self.used.replace(false) {
+        if self.open.borrow().is_empty() && !self.is_at_work() && self.used.replace(false) {
             self.open.borrow_mut().shrink_to_fit();
             memory::trim();
         }

@@ -37,14 +37,14 @@ fn told(stat: &rustix::fs::Stat) -> Stat {
         FileType::Socket => Kind::Socket,
         _ => Kind::Device,
     };
-    let (seconds, nanoseconds) = (stat.st_mtime as i64, stat.st_mtime_nsec as i64);
+    let (seconds, nanoseconds) = (stat.st_mtime, stat.st_mtime_nsec as i64);
     Stat {
         kind,
         mode: stat.st_mode & 0o7777,
         size: u64::try_from(stat.st_size).unwrap_or_default(),
         user: stat.st_uid,
         group: stat.st_gid,
-        links: stat.st_nlink as u64,
+        links: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
         inode: stat.st_ino,
         modified: seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds),
         target: None,

@@ -273,7 +273,10 @@ mod tests {
         )
     }
 
-    fn parse(bytes: &[u8], pieces: &[usize]) -> Result<(Vec<(Head, Vec<u8>)>, bool), String> {
+    type Entries = Vec<(Head, Vec<u8>)>;
+
+    /// The entries, and whether that was all.
+    fn parse(bytes: &[u8], pieces: &[usize]) -> Result<(Entries, bool), String> {
         let (mut parser, mut found, mut open) = (Parser::default(), Vec::new(), None);
         let (mut rest, mut sizes) = (Bytes::copy_from_slice(bytes), pieces.iter().cycle());
         while !rest.is_empty() {

@@ -28,16 +28,20 @@ const BUFFER: usize = 8 << 10;
 /// Nothing is there, or it is gone; or there are more folders than can be watched.
 pub async fn watch(channel: &Channel, root: &[u8], path: &[u8], recursive: bool) -> Result<Answer, Failure> {
     let top = Root::open(root)?.find(path, OFlags::PATH)?;
-    let directory = state::of_open(&top).map_err(named)?.kind == Kind::Directory;
+    let stat = state::of_open(&top).map_err(named)?;
+    let directory = stat.kind == Kind::Directory;
     let inotify = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|error| match error {
         Errno::MFILE => Failure::TooMany("watches of this user".into()),
         error => named(error),
     })?;
     let inotify = pipes::watch(inotify).map_err(|error| Failure::Other(error.to_string()))?;
     let recursive = recursive && directory;
-    let mut watch = Watch { top, inotify, watched: Watched::default(), recursive, last: None };
+    let (root, path, inode) = (root.to_vec(), path.to_vec(), stat.inode);
+    let mut watch = Watch { root, path, inode, inotify, watched: Watched::default(), recursive, last: None };
     // Watched first, looked through then: so whatever comes meanwhile is in one of both.
-    let first = watch.add(&watch.top, b"")?;
+    let first = watch.add(&top, b"")?;
+    // What is open is not gone for the kernel, whoever removes it.
+    drop(top);
     watch.scan(b"", None).await?;
     channel.began(None);
     let mut batch = Batch::new(channel, FromGuest::Events { channel: channel.number });
@@ -56,7 +60,10 @@ pub async fn watch(channel: &Channel, root: &[u8], path: &[u8], recursive: bool)
 }
 
 struct Watch {
-    top: OwnedFd,
+    root: Vec<u8>,
+    path: Vec<u8>,
+    /// The number of what is watched, to know it again.
+    inode: u64,
     inotify: AsyncFd<OwnedFd>,
     watched: Watched,
     recursive: bool,
@@ -98,8 +105,8 @@ impl Watch {
             return Ok(());
         }
         let folder = match self.open(path) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => return Ok(()),
-            folder => folder.map_err(named)?,
+            Ok(folder) => folder,
+            Err(failure) => return passing(failure),
         };
         let mut walk = Walk::new(folder, super::walk::DEPTH, false);
         while let Some(found) = walk.next().await? {
@@ -108,9 +115,7 @@ impl Watch {
             if let (true, Some(folder)) = (directory, walk.folder()) {
                 match openat(folder, &found.name, entering(), Mode::empty()) {
                     Ok(folder) => drop(self.add(&folder, &path)?),
-                    // Gone again, or not for this user.
-                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
-                    Err(error) => return Err(named(error)),
+                    Err(error) => passing(named(error))?,
                 }
             }
             if let Some(batch) = &mut tell {
@@ -122,10 +127,13 @@ impl Watch {
     }
 
     /// Opens a folder below the first one, through no link.
-    fn open(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
-        let mut folder = openat(&self.top, c".", entering(), Mode::empty())?;
+    fn open(&self, path: &[u8]) -> Result<OwnedFd, Failure> {
+        let mut folder = Root::open(&self.root)?.find(&self.path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        if state::of_open(&folder).map_err(named)?.inode != self.inode {
+            return Err(Failure::NotFound);
+        }
         for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
-            folder = openat(&folder, part, entering(), Mode::empty())?;
+            folder = openat(&folder, part, entering(), Mode::empty()).map_err(named)?;
         }
         Ok(folder)
     }
@@ -152,9 +160,10 @@ impl Watch {
     /// Tells of an event, and follows folders that came or went.
     async fn take(&mut self, raw: Raw, first: i32, batch: &mut Batch<'_>) -> Result<(), Failure> {
         if raw.flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+            // Folders may have come without a word. Once they are watched, whoever looks anew misses nothing more.
+            self.scan(b"", None).await?;
             self.tell(Vec::new(), Change::Overflow, false, batch).await;
-            // Folders may have come without a word.
-            return self.scan(b"", None).await;
+            return Ok(());
         }
         let directory = raw.flags.contains(ReadFlags::ISDIR);
         let gone = raw.flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED);
@@ -197,8 +206,9 @@ impl Watch {
             }
         }
         if raw.flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) {
-            if let Ok(folder) = self.open(&path) {
-                self.add(&folder, &path)?;
+            match self.open(&path) {
+                Ok(folder) => drop(self.add(&folder, &path)?),
+                Err(failure) => passing(failure)?,
             }
             self.last = None;
             self.scan(&path, Some(batch)).await?;
@@ -212,5 +222,13 @@ impl Watch {
             batch.add(&event).await;
             self.last = Some(event);
         }
+    }
+}
+
+/// Folders that are gone again, or not for this user, are no reason to stop.
+fn passing(failure: Failure) -> Result<(), Failure> {
+    match failure {
+        Failure::NotFound | Failure::NotDirectory | Failure::Links | Failure::NotPermitted => Ok(()),
+        failure => Err(failure),
     }
 }

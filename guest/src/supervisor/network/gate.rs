@@ -64,7 +64,7 @@ async fn accept(table: Rc<Table>, listener: TcpListener) {
         table.channels.gate_room().await;
         let _ = stream.set_nodelay(true);
         let channel = table.channels.open_own(&table);
-        tokio::task::spawn_local(serve(channel, stream));
+        table.channels.spawn(&table, serve(channel, stream));
     }
 }
 
