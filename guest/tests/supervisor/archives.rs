@@ -198,7 +198,7 @@ fn hostile_archives_leave_nothing() {
                 let failure = peer.ask_with(2, unpack(to, format, PLENTY), &bytes).failure();
                 assert!(matches!(failure, Failure::Archive(_)), "{what}: {failure:?}");
                 assert_eq!(
-                    (names(&to.parent().unwrap()).len(), names(folder.path())),
+                    (names(to.parent().unwrap()).len(), names(folder.path())),
                     (1, vec!["to".to_owned()]),
                     "{what}"
                 );

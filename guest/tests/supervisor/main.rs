@@ -6,6 +6,7 @@ mod channels;
 mod files;
 mod network;
 mod peer;
+mod speed;
 mod watch;
 
 use casemate_guest::protocol::{Exit, FromGuest, Settings, Signal, Spec, StartFailure, Terminal, ToGuest, User};
