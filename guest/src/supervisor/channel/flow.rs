@@ -7,14 +7,16 @@ use casemate_guest::protocol::{Failure, FromGuest, WINDOW};
 
 /// Bytes on their way to the server that wait for the connection at most.
 const WAITING: usize = 128 << 10;
+/// Bytes of a piece of what came at least: many messages may be very short.
+const LEAST: usize = 4 << 10;
 /// Bytes of one message at most.
 pub const PIECE: usize = 64 << 10;
 
 /// Both directions of a channel.
 #[derive(Debug)]
 pub struct Flow {
-    /// Bytes that came and were not taken yet.
-    incoming: BytesMut,
+    /// Bytes that came and were not taken yet, in pieces: one large buffer would come from the kernel anew each time.
+    incoming: VecDeque<BytesMut>,
     /// Bytes that the server may still send.
     granted: u64,
     /// Bytes that were taken since the server was granted some.
@@ -33,7 +35,7 @@ impl Flow {
     /// A new one; whether the server may send anything.
     pub fn new(takes: bool) -> Self {
         Self {
-            incoming: BytesMut::new(),
+            incoming: VecDeque::new(),
             granted: if takes { WINDOW } else { 0 },
             taken: 0,
             ended: false,
@@ -47,10 +49,21 @@ impl Flow {
     ///
     /// # Errors
     /// More than were granted, or behind the end.
-    pub fn offer(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub fn offer(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
         let left = self.granted.checked_sub(bytes.len() as u64).filter(|_| !self.ended);
         self.granted = left.ok_or(Failure::Credit)?;
-        self.incoming.extend_from_slice(bytes);
+        while !bytes.is_empty() {
+            let room = self.incoming.back().map_or(0, |last| last.capacity() - last.len());
+            if room == 0 {
+                self.incoming.push_back(BytesMut::with_capacity(bytes.len().clamp(LEAST, PIECE)));
+                continue;
+            }
+            let (fits, rest) = bytes.split_at(room.min(bytes.len()));
+            if let Some(last) = self.incoming.back_mut() {
+                last.extend_from_slice(fits);
+            }
+            bytes = rest;
+        }
         Ok(())
     }
 
@@ -61,16 +74,14 @@ impl Flow {
 
     /// The next bytes; no bytes if none are there yet, none at the end.
     pub fn take(&mut self) -> Option<Bytes> {
-        let length = self.incoming.len().min(PIECE);
-        if length == 0 && self.ended {
-            return None;
+        match self.incoming.pop_front() {
+            Some(piece) => {
+                self.taken += piece.len() as u64;
+                Some(piece.freeze())
+            }
+            None if self.ended => None,
+            None => Some(Bytes::new()),
         }
-        self.taken += length as u64;
-        let bytes = self.incoming.split_to(length).freeze();
-        if self.incoming.is_empty() {
-            self.incoming = BytesMut::new();
-        }
-        Some(bytes)
     }
 
     /// Bytes that the server is to be granted now, if it is worth while.
@@ -108,7 +119,7 @@ impl Flow {
 
     /// Forgets what came: nobody wants it any more.
     pub fn close(&mut self) {
-        self.incoming = BytesMut::new();
+        self.incoming = VecDeque::new();
         self.granted = 0;
     }
 
@@ -138,7 +149,7 @@ mod tests {
                     flow.offer(&vec![1; now]).unwrap();
                     credit -= now as u64;
                     piece -= now;
-                    prop_assert!(flow.incoming.len() as u64 <= WINDOW);
+                    prop_assert!(flow.incoming.iter().map(|piece| piece.len() as u64).sum::<u64>() <= WINDOW);
                     if piece > 0 {
                         while let Some(bytes) = flow.take().filter(|bytes| !bytes.is_empty()) {
                             found += bytes.len() as u64;

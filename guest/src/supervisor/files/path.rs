@@ -160,8 +160,12 @@ impl Root {
 /// # Errors
 /// The kernel's.
 pub fn reopen(fd: &OwnedFd, flags: OFlags) -> Result<OwnedFd, Failure> {
-    let path = own_path(fd);
-    openat(CWD, path, flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty()).map_err(named)
+    let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    openat(CWD, own_path(fd), flags, Mode::empty()).map_err(|error| match error {
+        // The file is there, for it is open.
+        Errno::NOENT => Failure::Other("there is no /proc".into()),
+        error => named(error),
+    })
 }
 
 /// A path by which the kernel finds an open file of this process's.

@@ -25,8 +25,10 @@ pub async fn read(
     offset: u64,
     length: Option<u64>,
 ) -> Result<Answer, Failure> {
-    let found = Root::open(root)?.find(path, OFlags::PATH)?;
-    let (file, stat) = open_regular(&found)?;
+    let (file, stat) = {
+        let found = Root::open(root)?.find(path, OFlags::PATH)?;
+        open_regular(&found)?
+    };
     let most = length.unwrap_or(u64::MAX);
     // What the kernel makes up has no size, or a wrong one.
     let sized = !is_kernels(&file);

@@ -21,6 +21,10 @@ pub async fn connect(channel: &Channel, port: u16) -> Result<Answer, Failure> {
             Err(_) => return Err(named(error)),
         },
     };
+    // A port that the kernel hands out, to this very connection: it is connected with itself, and nobody listens.
+    if stream.local_addr().ok() == stream.peer_addr().ok() {
+        return Err(Failure::Refused);
+    }
     // Both ends gather bytes already.
     let _ = stream.set_nodelay(true);
     channel.began(None);

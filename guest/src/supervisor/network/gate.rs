@@ -26,6 +26,7 @@ impl Gate {
     /// Listens. Tells the server if it cannot.
     pub fn listen(&self, table: &Rc<Table>, port: u16) {
         match self.port.get() {
+            _ if port == 0 => self.refuse(table, port, "no port"),
             Some(current) if current == port => {}
             Some(current) => self.refuse(table, port, &format!("it is at {current} already")),
             None => {
