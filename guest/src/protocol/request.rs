@@ -167,6 +167,8 @@ pub enum Format {
     Tar,
     /// The same, compressed.
     TarGz,
+    /// Zip, up to 4 GiB. It is on the disk as a whole before it is unpacked.
+    Zip,
 }
 
 /// What an archive may bring. The guest has bounds of its own beyond which it does not go.

@@ -8,6 +8,7 @@ mod network;
 mod peer;
 mod speed;
 mod watch;
+mod zips;
 
 use casemate_guest::protocol::{Exit, FromGuest, Settings, Signal, Spec, StartFailure, Terminal, ToGuest, User};
 use peer::{PLENTY, Peer, id, sh, until};

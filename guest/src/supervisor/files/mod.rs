@@ -16,10 +16,12 @@ pub mod state;
 pub mod tar;
 pub mod unpack;
 pub mod untar;
+pub mod unzip;
 pub mod walk;
 pub mod watch;
 pub mod watched;
 pub mod write;
+pub mod zip;
 
 /// Bytes of a file that are read or written at once.
 pub const SLICE: usize = 64 << 10;

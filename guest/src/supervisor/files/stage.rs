@@ -3,11 +3,10 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
-use bytes::Bytes;
 use casemate_guest::protocol::Failure;
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, linkat, mkdirat,
-    openat, renameat_with, statat, symlinkat,
+    openat, renameat_with, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -60,6 +59,18 @@ impl Stage {
         mkdirat(&above, &name, Mode::from_raw_mode(0o700)).map_err(named)?;
         let folder = openat(&above, &name, entering(), Mode::empty()).map_err(named)?;
         Ok(Self { above, name, folder, becomes, last: None })
+    }
+
+    /// A file without a name, on the same file system.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn nameless(&self) -> Result<OwnedFd, Failure> {
+        let name = half_name();
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.folder, &name, flags, Mode::from_raw_mode(0o600)).map_err(named)?;
+        unlinkat(&self.folder, &name, AtFlags::empty()).map_err(named)?;
+        Ok(file)
     }
 
     /// Removes it with all that is in it.
@@ -216,7 +227,7 @@ impl Open {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn write(&mut self, bytes: &Bytes) -> Result<(), Failure> {
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         write_all(&self.file, bytes, self.at)?;
         self.at += bytes.len() as u64;
         Ok(())

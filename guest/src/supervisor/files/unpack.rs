@@ -11,6 +11,7 @@ use super::SLICE;
 use super::path::Root;
 use super::stage::{Open, Stage};
 use super::untar::{Parser, Piece};
+use super::unzip;
 use crate::supervisor::channel::Channel;
 
 /// Entries of an archive at most, whatever the server allows.
@@ -63,6 +64,10 @@ async fn fill(channel: &Channel, stage: &mut Stage, format: Format, limits: Limi
     let mut unpacking =
         Unpacking { stage, limits, parser: Parser::default(), open: None, entries: 0, bytes: 0, came: 0, became: 0 };
     let mut decoder = match format {
+        Format::Zip => {
+            let (entries, bytes) = Box::pin(unzip::fill(channel, unpacking.stage, limits)).await?;
+            return Ok(Answer::Unpacked { entries, bytes });
+        }
         Format::Tar => None,
         // What it made is taken out of it at once.
         Format::TarGz => Some(Box::new(MultiGzDecoder::new(Vec::new()))),
@@ -100,6 +105,32 @@ fn broken(error: std::io::Error) -> Failure {
     Failure::Archive(format!("is compressed in a way that cannot be read: {error}"))
 }
 
+/// Counts one more entry, by what is announced: no need to take its bytes first.
+///
+/// # Errors
+/// There are more than may be.
+pub fn count(entries: &mut u64, bytes: &mut u64, size: u64, limits: Limits) -> Result<(), Failure> {
+    (*entries, *bytes) = (*entries + 1, bytes.saturating_add(size));
+    if *entries > limits.entries {
+        return Err(Failure::Archive(format!("has more than {} entries", limits.entries)));
+    }
+    if *bytes > limits.bytes {
+        return Err(Failure::Archive(format!("has more than {} bytes", limits.bytes)));
+    }
+    Ok(())
+}
+
+/// Refuses what becomes far larger than it came.
+///
+/// # Errors
+/// It does.
+pub fn check_ratio(came: u64, became: u64) -> Result<(), Failure> {
+    if became > RATIO.1 && became / RATIO.0 > came {
+        return Err(Failure::Archive(format!("becomes more than {} times as large", RATIO.0)));
+    }
+    Ok(())
+}
+
 struct Unpacking<'a> {
     stage: &'a mut Stage,
     limits: Limits,
@@ -116,21 +147,11 @@ impl Unpacking<'_> {
     /// Takes bytes of the archive.
     async fn take(&mut self, mut bytes: Bytes) -> Result<(), Failure> {
         self.became += bytes.len() as u64;
-        if self.became > RATIO.1 && self.became / RATIO.0 > self.came {
-            return Err(Failure::Archive(format!("becomes more than {} times as large", RATIO.0)));
-        }
+        check_ratio(self.came, self.became)?;
         while let Some(piece) = self.parser.next(&mut bytes).map_err(Failure::Archive)? {
             match piece {
                 Piece::Head(head) => {
-                    self.entries += 1;
-                    if self.entries > self.limits.entries {
-                        return Err(Failure::Archive(format!("has more than {} entries", self.limits.entries)));
-                    }
-                    self.bytes = self.bytes.saturating_add(head.size);
-                    // By what is announced: no need to take it first.
-                    if self.bytes > self.limits.bytes {
-                        return Err(Failure::Archive(format!("has more than {} bytes", self.limits.bytes)));
-                    }
+                    count(&mut self.entries, &mut self.bytes, head.size, self.limits)?;
                     self.open = self.stage.add(&head)?;
                 }
                 Piece::Data(bytes) => {
