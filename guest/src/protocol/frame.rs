@@ -147,6 +147,7 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{FromGuest, Spec, Stream, ToGuest};
     use super::*;
     use proptest::prelude::*;
 
@@ -207,5 +208,22 @@ mod tests {
         let mut out = BytesMut::new();
         assert!(matches!(encode(&7u8, &vec![0; MAX_FRAME], &mut out), Err(FrameError::TooLong(_))));
         assert!(out.is_empty());
+    }
+
+    #[test]
+    fn messages_travel_with_their_payload() {
+        let spec = Spec { command: vec![b"/bin/cat".to_vec()], keep_stdin_open: true, ..Spec::default() };
+        let start = ToGuest::Start { id: [7; 16], spec: Box::new(spec) };
+        let output = FromGuest::Output { id: [7; 16], stream: Stream::Stderr, position: 1 << 40, offset: 3 };
+        let mut bytes = BytesMut::new();
+        encode(&start, b"input", &mut bytes).unwrap();
+        let mut decoder = Decoder::default();
+        decoder.buffer().extend_from_slice(&bytes);
+        assert_eq!(decoder.take::<ToGuest>().unwrap().unwrap(), (start, "input".into()));
+        bytes.clear();
+        encode(&output, &[0xff; 64 << 10], &mut bytes).unwrap();
+        decoder.buffer().extend_from_slice(&bytes);
+        let (message, payload) = decoder.take::<FromGuest>().unwrap().unwrap();
+        assert_eq!((message, payload.len()), (output, 64 << 10));
     }
 }

@@ -374,27 +374,3 @@ pub struct Process {
     /// Whether nothing more can be written.
     pub stdin_closed: bool,
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::frame::{Decoder, encode};
-    use super::*;
-    use bytes::BytesMut;
-
-    #[test]
-    fn messages_travel_with_their_payload() {
-        let spec = Spec { command: vec![b"/bin/cat".to_vec()], keep_stdin_open: true, ..Spec::default() };
-        let start = ToGuest::Start { id: [7; 16], spec: Box::new(spec) };
-        let output = FromGuest::Output { id: [7; 16], stream: Stream::Stderr, position: 1 << 40, offset: 3 };
-        let mut bytes = BytesMut::new();
-        encode(&start, b"input", &mut bytes).unwrap();
-        let mut decoder = Decoder::default();
-        decoder.buffer().extend_from_slice(&bytes);
-        assert_eq!(decoder.take::<ToGuest>().unwrap().unwrap(), (start, "input".into()));
-        bytes.clear();
-        encode(&output, &[0xff; 64 << 10], &mut bytes).unwrap();
-        decoder.buffer().extend_from_slice(&bytes);
-        let (message, payload) = decoder.take::<FromGuest>().unwrap().unwrap();
-        assert_eq!((message, payload.len()), (output, 64 << 10));
-    }
-}

@@ -82,6 +82,8 @@ fn what_is_packed_is_unpacked_by_anybody() {
     let _socket = std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap();
     let said = peer.ask(2, pack(&from, &["/"]));
     fs::remove_file(from.join("socket")).unwrap();
+    assert!(matches!(peer.ask(4, pack(&from, &["/a/../a"])).failure(), Failure::Invalid(_)));
+    assert_eq!(peer.ask(4, pack(&from, &["/none"])).failure(), Failure::NotFound);
     let packed = said.bytes.clone();
     assert_eq!(said.answer(), Answer::Packed { entries: 10, skipped: 1 });
     // By tar.

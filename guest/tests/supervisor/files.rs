@@ -243,6 +243,9 @@ fn folders_are_listed_page_by_page() {
     assert_eq!((&said.entries[0].path[..], said.entries[0].stat.kind), (&b"01000"[..], Kind::File));
     let said = peer.ask(2, list(folder.path(), 1, Some("1"), 10));
     assert_eq!(said.entries[0].stat.target.as_deref(), Some(&b"00100.d"[..]));
+    for bad in ["..", "../..", "00100.d/../../..", "", "/etc", "."] {
+        assert!(matches!(peer.ask(2, list(folder.path(), 2, Some(bad), 1)).failure(), Failure::Invalid(_)), "{bad}");
+    }
     assert_eq!(peer.ask(2, list(&folder.path().join("00001"), 1, None, 1)).failure(), Failure::NotDirectory);
     assert_eq!(peer.ask(2, list(&folder.path().join("none"), 1, None, 1)).failure(), Failure::NotFound);
 }
@@ -271,6 +274,24 @@ fn files_are_looked_at_made_and_renamed() {
     assert_eq!(fs::read(folder.path().join("two")).unwrap(), b"1");
     assert_eq!(peer.ask(2, rename("two", "a/link/two", false)).answer(), Answer::Done);
     assert_eq!(names(&folder.path().join("a/b")), ["two"]);
+}
+
+#[test]
+fn a_program_that_was_just_written_runs() {
+    let (mut peer, folder) = (Peer::new(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("program");
+    let (root, name) = (root(), bytes(&path));
+    let (mode, how, parents, size, sync) = (Some(0o755), How::Replace, false, None, false);
+    let request = Request::Write { root, path: name, mode, how, parents, size, sync };
+    peer.ask_with(2, request, b"#!/bin/sh\necho it runs\n").answer();
+    // Somebody else has it open, for a moment.
+    let open = fs::File::options().append(true).open(&path).unwrap();
+    let spec = casemate_guest::protocol::Spec { command: vec![bytes(&path)], ..sh("") };
+    peer.start(1, spec, b"");
+    peer.attach(1, 0, crate::peer::PLENTY);
+    peer.ping(1);
+    drop(open);
+    assert_eq!(peer.outcome(1).stdout, b"it runs\n");
 }
 
 #[test]

@@ -5,8 +5,6 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use casemate_guest::protocol::{Failure, FromGuest, WINDOW};
 
-/// Bytes on their way to the server that wait for the connection at most.
-const WAITING: usize = 128 << 10;
 /// Bytes of a piece of what came at least: many messages may be very short.
 const LEAST: usize = 4 << 10;
 /// Bytes of one message at most.
@@ -100,7 +98,8 @@ impl Flow {
 
     /// Bytes that may be sent at once now.
     pub fn room(&self) -> usize {
-        if self.waiting >= WAITING { 0 } else { usize::try_from(self.credit).unwrap_or(PIECE).min(PIECE) }
+        // One piece at a time: with many channels, more would be a good deal of memory.
+        if self.waiting > 0 { 0 } else { usize::try_from(self.credit).unwrap_or(PIECE).min(PIECE) }
     }
 
     /// Puts a message behind the others. Its payload was granted.
@@ -187,7 +186,7 @@ mod tests {
             let payload = vec![0; flow.room()].into();
             flow.say(FromGuest::Data { channel: 2 }, payload);
         }
-        assert_eq!(flow.waiting, WAITING);
+        assert_eq!(flow.waiting, PIECE);
         let mut flow = Flow::new(false);
         for _ in 0..4 {
             flow.say(FromGuest::Data { channel: 2 }, vec![0; flow.room()].into());

@@ -5,8 +5,9 @@ use casemate_guest::protocol::FromGuest;
 use serde::Serialize;
 
 use super::Channel;
+use super::flow::PIECE;
 
-/// Bytes after which a message is sent. The longest entry, with two paths, fits behind them.
+/// Bytes after which a message is sent.
 const FULL: usize = 48 << 10;
 
 /// Entries that are gathered for one message.
@@ -27,9 +28,12 @@ impl<'a> Batch<'a> {
     /// Adds one; sends what is gathered once that is enough.
     pub async fn add(&mut self, entry: &impl Serialize) {
         // Of plain data, which has a form always.
-        if let Ok(bytes) = postcard::to_stdvec(entry) {
-            self.bytes.extend_from_slice(&bytes);
+        let bytes = postcard::to_stdvec(entry).unwrap_or_default();
+        // A path may be long, where folders are deep.
+        if self.bytes.len() + bytes.len() > PIECE {
+            self.send().await;
         }
+        self.bytes.extend_from_slice(&bytes);
         if self.bytes.len() >= FULL {
             self.send().await;
         }

@@ -60,6 +60,17 @@ const BYTES: usize = 0;
 const ROOM: usize = 1;
 const GIVEN_UP: usize = 2;
 
+/// Counts a task as over, however it ends.
+struct Over(Rc<Table>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        let channels = &self.0.channels;
+        channels.at_work.set(channels.at_work.get().saturating_sub(1));
+        channels.rest();
+    }
+}
+
 impl Channels {
     /// Opens a channel that the server asks for.
     pub fn open(&self, table: &Rc<Table>, number: u64, request: Request) {
@@ -81,11 +92,10 @@ impl Channels {
     /// Runs the task of a channel.
     pub fn spawn(&self, table: &Rc<Table>, task: impl Future<Output = ()> + 'static) {
         self.at_work.set(self.at_work.get() + 1);
-        let table = Rc::clone(table);
+        let over = Over(Rc::clone(table));
         tokio::task::spawn_local(async move {
             task.await;
-            table.channels.at_work.set(table.channels.at_work.get() - 1);
-            table.channels.rest();
+            drop(over);
         });
     }
 

@@ -30,6 +30,9 @@ pub async fn pack(channel: &Channel, root: &[u8], paths: &[Path]) -> Result<Answ
     let mut archive = Archive { channel, buffer: Vec::new(), entries: 0, skipped: 0 };
     for path in paths {
         let name = name(path);
+        if name.split(|byte| *byte == b'/').any(|part| part == b"..") {
+            return Err(Failure::Invalid("a path that cannot be a name in an archive".into()));
+        }
         let nofollow = if name.is_empty() { OFlags::empty() } else { OFlags::NOFOLLOW };
         let found = root.find(path, OFlags::PATH | nofollow)?;
         let mut stat = state::of_open(&found).map_err(named)?;

@@ -75,8 +75,11 @@ impl Walk {
     /// Goes on behind a path, which need not be there any more.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The kernel's; or a path that no walk finds.
     pub fn skip_to(&mut self, path: &[u8]) -> Result<(), Failure> {
+        if path.split(|byte| *byte == b'/').any(|part| matches!(part, b"" | b"." | b"..") || part.contains(&0)) {
+            return Err(Failure::Invalid("a path that was not told".into()));
+        }
         for part in path.split(|byte| *byte == b'/') {
             let Some(level) = self.levels.last_mut() else { return Ok(()) };
             level.last = Some(part.into());
