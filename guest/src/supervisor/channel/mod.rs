@@ -17,6 +17,11 @@ use super::memory;
 use super::table::Table;
 use flow::{Flow, PIECE};
 
+/// What a channel counts as, beside its bytes.
+const CHANNEL_COST: u64 = 4 << 10;
+/// Bytes after which it is worth while to give memory back.
+const MUCH: u64 = 1 << 20;
+
 /// All channels of the connection.
 #[derive(Debug, Default)]
 pub struct Channels {
@@ -26,8 +31,8 @@ pub struct Channels {
     ready: RefCell<VecDeque<Rc<Channel>>>,
     /// Channels that the guest opened so far: none of their numbers is used twice.
     own: Cell<u64>,
-    /// Channels whose memory is not given back yet.
-    used: Cell<bool>,
+    /// Bytes that passed, roughly, since memory was given back.
+    passed: Cell<u64>,
     /// Wakes the gate once it may open one more.
     gate: RefCell<Option<Waker>>,
     /// Tasks that are not over. Those of a connection that is gone still clear up.
@@ -105,7 +110,7 @@ impl Channels {
     }
 
     fn add(&self, table: &Rc<Table>, number: u64, takes: bool) -> Rc<Channel> {
-        self.used.set(true);
+        self.pass(CHANNEL_COST);
         let channel = Rc::new(Channel {
             number,
             table: Rc::clone(table),
@@ -181,6 +186,7 @@ impl Channels {
                 channel.tell();
                 channel.wake(ROOM);
             }
+            self.pass(payload.len() as u64);
             return Some((message, payload));
         }
     }
@@ -192,9 +198,14 @@ impl Channels {
         }
     }
 
-    /// Gives memory back once no channel is left.
+    fn pass(&self, bytes: u64) {
+        self.passed.set(self.passed.get().saturating_add(bytes));
+    }
+
+    /// Gives memory back once no channel is left, if it may be much: it takes as long as a small request.
     fn rest(&self) {
-        if self.open.borrow().is_empty() && !self.is_at_work() && self.used.replace(false) {
+        if self.open.borrow().is_empty() && !self.is_at_work() && self.passed.get() >= MUCH {
+            self.passed.set(0);
             self.open.borrow_mut().shrink_to_fit();
             memory::trim();
         }
@@ -207,6 +218,7 @@ impl Channel {
         if self.done.get() || self.given_up.borrow().is_some() {
             return;
         }
+        self.table.channels.pass(bytes.len() as u64);
         let offered = self.flow.borrow_mut().offer(bytes);
         match offered {
             Ok(()) => self.wake(BYTES),

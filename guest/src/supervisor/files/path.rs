@@ -293,6 +293,8 @@ mod tests {
     }
 
     proptest! {
+        // Each makes files.
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn both_ways_find_the_same(
             links in proptest::collection::vec(("[abc]", "(/|[abc]|\\.\\.|\\.)(/([abc]|\\.\\.|\\.)){0,3}"), 0..4),

@@ -334,6 +334,16 @@ mod tests {
     }
 
     #[test]
+    fn sizes_and_times_that_do_not_fit_are_in_records() {
+        for (size, modified) in [((1 << 33) - 1, 0), (1 << 33, (1 << 33) - 1), (1 << 62, 1 << 33), (0, -1)] {
+            let (kind, path, target) = (Kind::File, b"large".to_vec(), Vec::new());
+            let head = Head { kind, path, target, mode: 0o600, user: 0, group: 0, size, modified };
+            let mut bytes = Head { user: 1 << 40, group: 1 << 21, ..head.clone() }.encode().into();
+            assert_eq!(Parser::default().next(&mut bytes), Ok(Some(Piece::Head(head))));
+        }
+    }
+
+    #[test]
     fn numbers_are_octal_or_large() {
         for (field, expected) in [
             (&b"0000644\0"[..], Some(0o644)),

@@ -237,6 +237,8 @@ mod tests {
     }
 
     proptest! {
+        // Each makes files.
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn every_path_is_found_once_in_order_from_anywhere(
             paths in proptest::collection::hash_set("[abc.]{1,2}x(/[ab.]{1,2}x){0,3}", 0..40),
