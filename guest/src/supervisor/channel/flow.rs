@@ -98,8 +98,8 @@ impl Flow {
 
     /// Bytes that may be sent at once now.
     pub fn room(&self) -> usize {
-        // One piece at a time: with many channels, more would be a good deal of memory.
-        if self.waiting > 0 { 0 } else { usize::try_from(self.credit).unwrap_or(PIECE).min(PIECE) }
+        // About one piece at a time: with many channels, more would be a good deal of memory.
+        if self.waiting >= PIECE { 0 } else { usize::try_from(self.credit).unwrap_or(PIECE).min(PIECE) }
     }
 
     /// Puts a message behind the others. Its payload was granted.
