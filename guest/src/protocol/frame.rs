@@ -13,6 +13,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::request::{Entry, Event};
+
 /// Bytes of a frame at most, behind its length.
 pub const MAX_FRAME: usize = 1 << 20;
 
@@ -60,6 +62,34 @@ pub fn encode<M: Serialize>(message: &M, payload: &[u8], out: &mut BytesMut) -> 
     out.put_slice(&message);
     out.put_slice(payload);
     Ok(())
+}
+
+/// Reads the payload of [`FromGuest::Entries`](super::FromGuest::Entries).
+///
+/// # Errors
+/// Bytes that are no list.
+pub fn entries(payload: &[u8]) -> Result<Vec<Entry>, FrameError> {
+    list(payload)
+}
+
+/// Reads the payload of [`FromGuest::Events`](super::FromGuest::Events).
+///
+/// # Errors
+/// Bytes that are no list.
+pub fn events(payload: &[u8]) -> Result<Vec<Event>, FrameError> {
+    list(payload)
+}
+
+/// One after the other up to the end: so they can be added one by one, and no count can promise what does not come.
+fn list<T: DeserializeOwned>(mut payload: &[u8]) -> Result<Vec<T>, FrameError> {
+    let mut items = Vec::new();
+    while !payload.is_empty() {
+        let (item, rest) =
+            postcard::take_from_bytes(payload).map_err(|error| FrameError::Unreadable(error.to_string()))?;
+        items.push(item);
+        payload = rest;
+    }
+    Ok(items)
 }
 
 /// Takes frames out of bytes as they arrive.
@@ -117,6 +147,7 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{FromGuest, Spec, Stream, ToGuest};
     use super::*;
     use proptest::prelude::*;
 
@@ -177,5 +208,22 @@ mod tests {
         let mut out = BytesMut::new();
         assert!(matches!(encode(&7u8, &vec![0; MAX_FRAME], &mut out), Err(FrameError::TooLong(_))));
         assert!(out.is_empty());
+    }
+
+    #[test]
+    fn messages_travel_with_their_payload() {
+        let spec = Spec { command: vec![b"/bin/cat".to_vec()], keep_stdin_open: true, ..Spec::default() };
+        let start = ToGuest::Start { id: [7; 16], spec: Box::new(spec) };
+        let output = FromGuest::Output { id: [7; 16], stream: Stream::Stderr, position: 1 << 40, offset: 3 };
+        let mut bytes = BytesMut::new();
+        encode(&start, b"input", &mut bytes).unwrap();
+        let mut decoder = Decoder::default();
+        decoder.buffer().extend_from_slice(&bytes);
+        assert_eq!(decoder.take::<ToGuest>().unwrap().unwrap(), (start, "input".into()));
+        bytes.clear();
+        encode(&output, &[0xff; 64 << 10], &mut bytes).unwrap();
+        decoder.buffer().extend_from_slice(&bytes);
+        let (message, payload) = decoder.take::<FromGuest>().unwrap().unwrap();
+        assert_eq!((message, payload.len()), (output, 64 << 10));
     }
 }

@@ -2,6 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::request::{Answer, Failure, Request, Stat};
+
+/// Number of a channel: even where the server opens it, odd where the guest does. It ends with the connection.
+pub type Channel = u64;
+
 /// Name of a process: the id of its execution. A process id of the kernel is no name, for it is used again.
 pub type ProcessId = [u8; 16];
 
@@ -86,6 +91,36 @@ pub enum ToGuest {
     },
     /// Ends the container: every process is killed, and the guest ends.
     Shutdown,
+    /// Opens a channel. It ends with one [`FromGuest::Done`], whatever happens but the end of the connection.
+    Open {
+        /// Its number: even, and not in use.
+        channel: Channel,
+        /// What for.
+        request: Box<Request>,
+    },
+    /// Bytes for a channel, as payload: no more than were granted. Ignored if the channel is not there any more.
+    Data {
+        /// The channel.
+        channel: Channel,
+    },
+    /// The server has no more bytes for a channel.
+    DataEnd {
+        /// The channel.
+        channel: Channel,
+    },
+    /// Lets more be sent on a channel, beyond [`WINDOW`](super::WINDOW). A frame is not begun before there is credit for
+    /// all of its payload.
+    More {
+        /// The channel.
+        channel: Channel,
+        /// Bytes beyond those granted so far.
+        credit: Credit,
+    },
+    /// Gives a channel up: what is half-done is undone, then it ends as [`Failure::Dropped`]. A connection is reset.
+    Drop {
+        /// The channel.
+        channel: Channel,
+    },
 }
 
 /// What the guest says. Bytes are the payload of the frame.
@@ -170,6 +205,60 @@ pub enum FromGuest {
         /// Its number.
         number: u64,
     },
+    /// A request has begun: what follows is its bytes, or its list.
+    Began {
+        /// The channel.
+        channel: Channel,
+        /// The file that is read.
+        stat: Option<Box<Stat>>,
+    },
+    /// Bytes of a channel, as payload.
+    Data {
+        /// The channel.
+        channel: Channel,
+    },
+    /// The guest has no more bytes for a channel.
+    DataEnd {
+        /// The channel.
+        channel: Channel,
+    },
+    /// Lets more be sent on a channel.
+    More {
+        /// The channel.
+        channel: Channel,
+        /// Bytes beyond those granted so far.
+        credit: Credit,
+    },
+    /// A part of a list. The payload, which counts as bytes of the channel, has [`entries`](super::entries).
+    Entries {
+        /// The channel.
+        channel: Channel,
+    },
+    /// Changes. The payload, which counts as bytes of the channel, has [`events`](super::events).
+    Events {
+        /// The channel.
+        channel: Channel,
+    },
+    /// The end of a channel, after all else that is said about it.
+    Done {
+        /// The channel.
+        channel: Channel,
+        /// How it ended.
+        result: Result<Answer, Failure>,
+    },
+    /// A process connected to the gate: a channel that the guest opens, with bytes both ways as in
+    /// [`Request::Connect`]. A server that does not want it drops it.
+    Connected {
+        /// Its number: odd.
+        channel: Channel,
+    },
+    /// There is no gate, though the settings have one. It is tried again with the next Hello.
+    NoGate {
+        /// The port.
+        port: u16,
+        /// Why, in words.
+        problem: String,
+    },
 }
 
 /// Bytes of output that may be sent.
@@ -185,6 +274,9 @@ pub struct Settings {
     pub processes: u32,
     /// The process whose end is the end of the container, once it is released.
     pub main: Option<ProcessId>,
+    /// A port at which the guest listens on 127.0.0.1: each connection to it becomes a channel. The first one that is
+    /// said holds for the life of the guest.
+    pub gate: Option<u16>,
 }
 
 /// A process to start.
@@ -283,28 +375,4 @@ pub struct Process {
     pub stdin_taken: u64,
     /// Whether nothing more can be written.
     pub stdin_closed: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::frame::{Decoder, encode};
-    use super::*;
-    use bytes::BytesMut;
-
-    #[test]
-    fn messages_travel_with_their_payload() {
-        let spec = Spec { command: vec![b"/bin/cat".to_vec()], keep_stdin_open: true, ..Spec::default() };
-        let start = ToGuest::Start { id: [7; 16], spec: Box::new(spec) };
-        let output = FromGuest::Output { id: [7; 16], stream: Stream::Stderr, position: 1 << 40, offset: 3 };
-        let mut bytes = BytesMut::new();
-        encode(&start, b"input", &mut bytes).unwrap();
-        let mut decoder = Decoder::default();
-        decoder.buffer().extend_from_slice(&bytes);
-        assert_eq!(decoder.take::<ToGuest>().unwrap().unwrap(), (start, "input".into()));
-        bytes.clear();
-        encode(&output, &[0xff; 64 << 10], &mut bytes).unwrap();
-        decoder.buffer().extend_from_slice(&bytes);
-        let (message, payload) = decoder.take::<FromGuest>().unwrap().unwrap();
-        assert_eq!((message, payload.len()), (output, 64 << 10));
-    }
 }

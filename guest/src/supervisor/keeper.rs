@@ -10,10 +10,15 @@ use std::ffi::{CString, c_char, c_int};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::null;
+use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::plan::Plan;
+
+/// How often, and after how long, a program is tried again that is still open for writing.
+const BUSY_TRIES: u32 = 100;
+const BUSY_WAIT: Duration = Duration::from_millis(2);
 
 /// Bytes of a report: its kind, and two numbers.
 pub const REPORT: usize = 12;
@@ -301,9 +306,15 @@ fn execute(plan: &Plan) -> io::Error {
     let (arguments, environment) = (pointers(&plan.arguments), pointers(&plan.environment));
     let mut refused = None;
     for candidate in &plan.candidates {
-        // SAFETY: strings that end with a zero byte, in lists that end with a null pointer; all outlive the call.
-        unsafe { libc::execve(candidate.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
-        let error = io::Error::last_os_error();
+        let mut error = try_execute(candidate, &arguments, &environment);
+        // What the guest has just written may be open in another child of it, for as long as that takes to close it.
+        for _ in 0..BUSY_TRIES {
+            if error.raw_os_error() != Some(libc::ETXTBSY) {
+                break;
+            }
+            std::thread::sleep(BUSY_WAIT);
+            error = try_execute(candidate, &arguments, &environment);
+        }
         match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => {}
             // As a shell does: a later folder may have one that may be run.
@@ -312,6 +323,12 @@ fn execute(plan: &Plan) -> io::Error {
         }
     }
     refused.unwrap_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+}
+
+fn try_execute(program: &CString, arguments: &[*const c_char], environment: &[*const c_char]) -> io::Error {
+    // SAFETY: strings that end with a zero byte, in lists that end with a null pointer; all outlive the call.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    io::Error::last_os_error()
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ pub async fn serve(table: Rc<Table>, path: &Path, start: [u8; 16]) {
                 backoff = BACKOFF[0];
             }
             table.answers.borrow_mut().clear();
+            table.channels.drop_all();
             for process in table.processes.borrow().values() {
                 process.state.borrow_mut().link = Link::default();
                 process.wake.notify_one();
@@ -98,7 +99,7 @@ impl Connection {
         let _ = encode(message, payload, &mut self.outbox);
     }
 
-    /// Makes messages until enough wait, one of each process in turn.
+    /// Makes messages until enough wait: one of a process and one of a channel in turn, and so one of each of either.
     fn fill(&mut self) {
         let table = Rc::clone(&self.table);
         while self.outbox.len() < OUTBOX {
@@ -107,10 +108,19 @@ impl Connection {
                 self.say(&answer, &[]);
                 continue;
             }
-            let Some(process) = table.ready.borrow_mut().pop_front() else { return };
-            process.queued.set(false);
-            if self.tell(&process) {
-                table.tell(&process);
+            let process = table.ready.borrow_mut().pop_front();
+            let channel = table.channels.next();
+            if process.is_none() && channel.is_none() {
+                return;
+            }
+            if let Some(process) = process {
+                process.queued.set(false);
+                if self.tell(&process) {
+                    table.tell(&process);
+                }
+            }
+            if let Some((message, payload)) = channel {
+                self.say(&message, &payload);
             }
         }
     }

@@ -1,10 +1,13 @@
-//! The supervisor: one thread, one task for the server, one for each process.
+//! The supervisor: one thread, one task for the server, one for each process and each channel.
 
 pub mod accounts;
+pub mod channel;
+pub mod files;
 pub mod journal;
 pub mod keeper;
 pub mod link;
 pub mod memory;
+pub mod network;
 pub mod oom;
 pub mod pipes;
 pub mod plan;
@@ -65,6 +68,7 @@ async fn supervise(path: &Path) -> i32 {
             () = table.finish.notified() => break,
         }
     }
+    table.channels.drop_all();
     kill_all(&table).await;
     table.finished.get().unwrap_or_default()
 }
@@ -94,7 +98,7 @@ fn reap(table: &Table) {
     }
 }
 
-/// Kills everything, and waits until it is gone.
+/// Kills everything, and waits until it is gone, and nothing half-done is left.
 async fn kill_all(table: &Table) {
     let own = std::process::id().cast_signed();
     let end = Instant::now() + LAST_WAIT;
@@ -106,7 +110,7 @@ async fn kill_all(table: &Table) {
             tree::kill(own);
         }
         reap(table);
-        if tree::below(own).is_empty() {
+        if tree::below(own).is_empty() && !table.channels.is_at_work() {
             return;
         }
         sleep(Duration::from_millis(2)).await;

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use casemate_guest::protocol::{
-    Exit, FromGuest, ProcessId, Settings, Signal, Spec, StartFailure, Terminal, ToGuest, User,
+    Exit, Failure, FromGuest, ProcessId, Settings, Signal, Spec, StartFailure, Terminal, ToGuest, User,
 };
 use tokio::sync::Notify;
 
+use super::channel::Channels;
 use super::keeper;
 use super::memory;
+use super::network::gate::Gate;
 use super::pipes;
 use super::plan::Plan;
 use super::process::Process;
@@ -41,6 +43,10 @@ pub struct Table {
     pub ready: RefCell<VecDeque<Rc<Process>>>,
     /// How many there were at most since memory was given back.
     most: Cell<usize>,
+    /// What is done beside processes.
+    pub channels: Channels,
+    /// Where processes connect to the server.
+    gate: Gate,
     /// What is to be said apart from them.
     pub answers: RefCell<VecDeque<FromGuest>>,
     /// Tells the connection that there is something to say.
@@ -85,7 +91,13 @@ impl Table {
     /// Does what the server asks.
     pub fn handle(self: &Rc<Self>, message: ToGuest, payload: &Bytes) {
         match message {
-            ToGuest::Hello { settings, .. } => self.set(settings),
+            ToGuest::Hello { settings, .. } => {
+                self.channels.greet();
+                if let Some(port) = settings.gate {
+                    self.gate.listen(self, port);
+                }
+                self.set(settings);
+            }
             ToGuest::Start { id, spec } => self.start(id, &spec, payload),
             ToGuest::Attach { id, position, credit } => self.with(id, "attach", |process| {
                 let mut state = process.state.borrow_mut();
@@ -113,10 +125,16 @@ impl Table {
             ToGuest::Release { id } => self.release(id),
             ToGuest::Ping { number } => self.answer(FromGuest::Pong { number }),
             ToGuest::Shutdown => self.end(0),
+            ToGuest::Open { channel, request } => self.channels.open(self, channel, *request),
+            ToGuest::Data { channel } => self.channels.with(channel, |channel| channel.offer(payload)),
+            ToGuest::DataEnd { channel } => self.channels.with(channel, |channel| channel.end_input()),
+            ToGuest::More { channel, credit } => self.channels.with(channel, |channel| channel.more(credit)),
+            ToGuest::Drop { channel } => self.channels.with(channel, |channel| channel.give_up(Failure::Dropped)),
         }
     }
 
-    fn answer(&self, message: FromGuest) {
+    /// Says something that is about no process that is known.
+    pub fn answer(&self, message: FromGuest) {
         self.answers.borrow_mut().push_back(message);
         self.news.notify_one();
     }

@@ -1,6 +1,14 @@
 //! The real binary, as an ordinary process, against a listener that speaks the protocol.
 
+mod archives;
+mod channel;
+mod channels;
+mod files;
+mod network;
 mod peer;
+mod speed;
+mod watch;
+mod zips;
 
 use casemate_guest::protocol::{Exit, FromGuest, Settings, Signal, Spec, StartFailure, Terminal, ToGuest, User};
 use peer::{PLENTY, Peer, id, sh, until};
@@ -321,7 +329,12 @@ fn memory_stays_small() {
     let ended = peer.memory();
     (0..AT_ONCE).for_each(|number| peer.release(number));
     peer.ping(1);
-    let released = peer.memory();
+    // Memory goes back once the last keeper was reaped.
+    let mut released = peer.memory();
+    let end = std::time::Instant::now() + peer::DEADLINE / 10;
+    while released >= ended / 2 + 1024 && std::time::Instant::now() < end {
+        released = peer.memory();
+    }
     println!("memory in KiB: {running} with {AT_ONCE} processes, {ended} with as many ended, {released} without any");
     // Code that is not optimised takes a good deal by itself.
     let most =
@@ -353,13 +366,14 @@ fn how_long_a_command_takes() {
 #[test]
 fn users_are_those_of_the_container() {
     let mut peer = Peer::new();
-    let script = "test -r /proc/$PPID/fd && echo open; id -u; id -g; ls /proc/$$/fd | wc -l";
+    // Without a pipe, which the shell itself would have open for a moment.
+    let script = "test -r /proc/$PPID/fd && echo open; id -u; id -g; ls /proc/$$/fd; echo end";
     let user = User::Named(b"12345:23456".to_vec());
     peer.start(1, Spec { user, ..sh(script) }, b"");
     peer.attach(1, 0, PLENTY);
     let outcome = peer.find(|message, payload| match message {
         FromGuest::NotStarted { failure: StartFailure::User(_), .. } => Some(None),
-        FromGuest::Output { .. } if payload.ends_with(b"23456\n") || payload.ends_with(b"3\n") => Some(Some(())),
+        FromGuest::Output { .. } if payload.ends_with(b"23456\n") || payload.ends_with(b"end\n") => Some(Some(())),
         FromGuest::Exited { .. } => Some(Some(())),
         _ => None,
     });
@@ -368,5 +382,5 @@ fn users_are_those_of_the_container() {
     }
     peer.reconnect();
     peer.attach(1, 0, PLENTY);
-    assert_eq!(String::from_utf8(peer.outcome(1).stdout).unwrap(), "12345\n23456\n3\n");
+    assert_eq!(String::from_utf8(peer.outcome(1).stdout).unwrap(), "12345\n23456\n0\n1\n2\nend\n");
 }

@@ -154,6 +154,20 @@ impl Peer {
         }
     }
 
+    /// The first of the messages that are here already that fits.
+    pub fn try_find<T>(&mut self, mut fits: impl FnMut(&FromGuest, &Bytes) -> Option<T>) -> Option<T> {
+        while let Some(found) = self.decoder.take().unwrap() {
+            self.seen.push_back(found);
+        }
+        let (at, found) = self
+            .seen
+            .iter()
+            .enumerate()
+            .find_map(|(at, (message, payload))| fits(message, payload).map(|found| (at, found)))?;
+        self.seen.remove(at);
+        Some(found)
+    }
+
     pub fn started(&mut self, number: u32) -> u32 {
         self.find(|message, _| match message {
             FromGuest::Started { id: of, pid } if *of == id(number) => Some(*pid),
