@@ -322,6 +322,7 @@ impl Containers {
             journal_bytes: self.config.journal_bytes,
             processes: GUEST_PROCESSES,
             main: (!entry.origin.main.is_empty()).then(|| *main.as_bytes()),
+            gate: None,
         };
         let link = self.guests.listen(entry.origin.id, settings)?;
         entry.set_link(link.clone());

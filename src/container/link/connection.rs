@@ -162,6 +162,16 @@ fn hear(shared: &Arc<Shared>, message: FromGuest, payload: Bytes) -> Result<(), 
             tracing::debug!(container = %shared.container, %problem, "a guest refused");
         }
         FromGuest::Pong { .. } => {}
+        // This server opens no channels, and has no gate for the guest to connect to.
+        FromGuest::Began { .. }
+        | FromGuest::Data { .. }
+        | FromGuest::DataEnd { .. }
+        | FromGuest::More { .. }
+        | FromGuest::Entries { .. }
+        | FromGuest::Events { .. }
+        | FromGuest::Done { .. }
+        | FromGuest::Connected { .. }
+        | FromGuest::NoGate { .. } => return Err("it speaks of a channel that was never opened".into()),
     }
     Ok(())
 }
