@@ -85,7 +85,8 @@ fn what_is_not_allowed_is_for_the_operator() {
     house.casemate(&["containers", "spawn", BUSYBOX, "--mount", "/etc:/etc:rw"]).expect(4);
     house.casemate(&["containers", "spawn", BUSYBOX, "--mount", "/etc"]).expect(2);
     house.casemate(&["containers", "spawn"]).expect(2);
-    house.casemate(&["containers", "spawn", "--template", "none"]).expect(5);
+    let unknown = house.casemate(&["containers", "spawn", "--template", "none"]);
+    assert!(matches!(unknown.code, 1 | 5) && unknown.stderr.contains("small"), "{unknown:?}");
     let request = "0199f3c2-7d1e-4c1b-9a52-1d1f6a3b8c77";
     let spawn = ["containers", "spawn", "--template", "small", "--request-id", request, "--json"];
     let first = house.casemate(&spawn).expect(0).json();
@@ -101,9 +102,9 @@ fn logs_go_where_they_went() {
     let house = House::open();
     let script =
         "echo one; echo two; echo wrong >&2; echo three; until [ -e stop ]; do sleep 0.01; done; echo last; exit 3";
-    house.spawn("talk", script);
+    let id = house.spawn("talk", script);
     house.until("all is written", |house| house.casemate(&["containers", "logs", "talk"]).stdout.ends_with("three\n"));
-    let logs = |more: &[&str]| house.casemate(&[&["containers", "logs", "talk"], more].concat()).expect(0);
+    let logs = |more: &[&str]| house.casemate(&[&["containers", "logs", &id], more].concat()).expect(0);
     let all = logs(&[]);
     assert_eq!((all.stdout.as_str(), all.stderr.as_str()), ("one\ntwo\nthree\n", "wrong\n"));
     let one = logs(&["--stderr"]);
@@ -124,7 +125,7 @@ fn logs_go_where_they_went() {
     let end = &entries.last().unwrap()["end"];
     assert_eq!((&end["reason"], &end["exitCode"]), (&"CONTAINER_END_REASON_EXITED".into(), &3.into()));
     logs(&["--json"]);
-    house.casemate(&["containers", "logs", "talk", "--json", "-t"]).expect(2);
+    house.casemate(&["containers", "logs", &id, "--json", "-t"]).expect(2);
     house.casemate(&["containers", "logs", "nobody"]).expect(5);
 }
 
@@ -178,7 +179,7 @@ fn figures_come_once_or_until_the_end() {
         return;
     }
     let house = House::open();
-    house.idle("busy");
+    let id = house.idle("busy");
     let once = house.casemate(&["containers", "stats", "busy", "--once"]).expect(0).json_lines();
     assert_eq!(once.len(), 1);
     assert!(once[0]["memoryBytes"].as_u64().unwrap() > 0 && once[0]["pids"].as_u64().unwrap() > 0, "{once:?}");
@@ -188,7 +189,7 @@ fn figures_come_once_or_until_the_end() {
     }
     house.casemate(&["containers", "kill", "busy"]).expect(0);
     assert_eq!(wait(&mut stats).code(), Some(0));
-    house.casemate(&["containers", "stats", "busy"]).expect(1);
+    house.casemate(&["containers", "stats", &id]).expect(1);
 }
 
 #[test]

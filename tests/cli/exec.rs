@@ -249,7 +249,7 @@ fn figures_and_kills_are_for_people_too() {
         return;
     }
     let house = House::open();
-    house.spawn("box", "echo farewell; sleep 100000");
+    let id = house.spawn("box", "echo farewell; sleep 100000");
     house.until("it has spoken", |house| house.casemate(&["containers", "logs", "box"]).stdout == "farewell\n");
     let mut stats = interactive(&house, &["containers", "stats", "box", "--interval", "100ms"]);
     stats.until("NAME");
@@ -266,7 +266,7 @@ fn figures_and_kills_are_for_people_too() {
     let mut list = interactive(&house, &["containers", "list", "--all"]);
     list.until("NAME");
     list.until("ended");
-    let mut get = interactive(&house, &["containers", "get", "box"]);
+    let mut get = interactive(&house, &["containers", "get", &id]);
     get.until("killed");
     get.until("casemate-test/busybox:1");
 }

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
+use std::ptr::{null, null_mut};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Instant;
 
@@ -177,9 +178,8 @@ fn resize(terminal: impl AsFd, columns: u16, rows: u16) {
 /// Both ends of a new terminal.
 fn pair() -> (OwnedFd, OwnedFd) {
     let (mut ours, mut theirs) = (-1, -1);
-    let null = std::ptr::null_mut;
     // SAFETY: both places outlive the call, and null is allowed for what is not wanted.
-    let made = unsafe { libc::openpty(&mut ours, &mut theirs, null(), null(), null()) };
+    let made = unsafe { libc::openpty(&mut ours, &mut theirs, null_mut(), null(), null()) };
     assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
     // Children must not inherit our end: they would keep it open.
     rustix::io::fcntl_setfd(borrow(ours), rustix::io::FdFlags::CLOEXEC).unwrap();
