@@ -4,6 +4,7 @@ use crate::kit::{Done, Folder, PATIENCE, Server};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::fs::File;
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::ptr::{null, null_mut};
@@ -44,8 +45,17 @@ impl House {
         let more = format!("[containers]\nimages = [\"docker.io/casemate-test/*\"]\n{keys}\n");
         std::fs::write(path, config + &more).unwrap();
         let house = House { server: Some(folder.serve(&[])) };
-        house.until("the backend answers", |house| house.casemate(&["containers", "images"]).code == 0);
+        house.until("the backend is met", |house| house.health()["components"]["containers"]["state"] == "up");
         house
+    }
+
+    fn health(&self) -> serde_json::Value {
+        let address = self.server().ready["http"].as_str().unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
     pub fn server(&self) -> &Server {
