@@ -1,11 +1,11 @@
 //! exec and attach: streams, exit codes, terminals, and servers that are killed meanwhile.
 
-use crate::house::{House, Terminal, docker, drain};
+use crate::house::{House, Terminal, docker, drain, sip};
 use crate::kit::{PATIENCE, finish_with_input, send_signal, wait};
 use rustix::process::Signal;
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
 #[test]
@@ -140,12 +140,19 @@ fn no_byte_is_lost_or_doubled_when_the_server_is_killed() {
     house.idle("box");
     let mut client = house.server().client(&["exec", "-i", "box", "cat"]);
     let mut client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let (screen, told) = (drain(client.stdout.take().unwrap()), drain(client.stderr.take().unwrap()));
+    // What is read late is still on its way when the server is killed.
+    let (screen, told) = (sip(client.stdout.take().unwrap()), drain(client.stderr.take().unwrap()));
     let sent: Vec<u8> = (0u32..3 << 18).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let input = sent.clone();
     let mut keys = client.stdin.take().unwrap();
-    // Writes as fast as it is taken, all the while.
-    let writer = std::thread::spawn(move || keys.write_all(&input).unwrap());
+    let (go_on, may_go_on) = channel();
+    // Writes as fast as it is taken, all the while; only the end waits for the last server.
+    let writer = std::thread::spawn(move || {
+        let (most, rest) = input.split_at(input.len() * 3 / 4);
+        keys.write_all(most).unwrap();
+        may_go_on.recv().unwrap();
+        keys.write_all(rest).unwrap();
+    });
     let mut got: Vec<u8> = Vec::new();
     let read = |got: &mut Vec<u8>, until: usize| {
         let deadline = Instant::now() + PATIENCE;
@@ -158,6 +165,7 @@ fn no_byte_is_lost_or_doubled_when_the_server_is_killed() {
         read(&mut got, sent.len() * part / 4);
         house.replace_server();
     }
+    go_on.send(()).unwrap();
     read(&mut got, sent.len());
     writer.join().unwrap();
     assert_eq!(wait(&mut client).code(), Some(0));

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::ptr::{null, null_mut};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
 use std::time::Instant;
 
 pub const BUSYBOX: &str = "casemate-test/busybox:1";
@@ -204,15 +204,26 @@ fn borrow<'a>(fd: i32) -> rustix::fd::BorrowedFd<'a> {
 }
 
 /// Reads as it comes, until the other end is closed.
-pub fn drain(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+pub fn drain(pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     let (send, receive) = channel();
+    read_all(pipe, move |piece| send.send(piece).is_ok());
+    receive
+}
+
+/// Reads no more than a little ahead of whoever takes it.
+pub fn sip(pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (send, receive) = sync_channel(0);
+    read_all(pipe, move |piece| send.send(piece).is_ok());
+    receive
+}
+
+fn read_all(mut pipe: impl Read + Send + 'static, take: impl Fn(Vec<u8>) -> bool + Send + 'static) {
     std::thread::spawn(move || {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(read @ 1..) = pipe.read(&mut buffer) {
-            if send.send(buffer[..read].to_vec()).is_err() {
+            if !take(buffer[..read].to_vec()) {
                 return;
             }
         }
     });
-    receive
 }

@@ -44,7 +44,8 @@ pub struct LogsArgs {
 fn moment(text: &str) -> Result<SystemTime, String> {
     if let Ok(span) = humantime::parse_duration(text) {
         // Before the clock's beginning there is nothing to leave out.
-        return Ok(SystemTime::now().checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH));
+        let begin = SystemTime::UNIX_EPOCH;
+        return Ok(SystemTime::now().checked_sub(span).unwrap_or(begin).max(begin));
     }
     let time = humantime::parse_rfc3339_weak(text);
     time.map_err(|_| "expected a time, such as 2026-01-31T12:00:00Z, or a span, such as 10m".to_owned())
