@@ -10,6 +10,7 @@ use crate::proto::v1::{Image, ImageFilter, ListImagesRequest, PullImageRequest, 
 use clap::Args;
 use serde_json::{Value, json};
 use std::io::IsTerminal;
+use tonic::{Code, Status};
 use uuid::Uuid;
 
 /// Which images to list.
@@ -70,11 +71,14 @@ pub async fn pull(client: &Client, args: PullArgs, format: Format) -> Result<(),
         request_id: Uuid::now_v7().to_string(),
         ..Default::default()
     };
-    let answer = client.containers().pull_image(request).await;
-    let mut news = answer.map_err(|status| failure(client, what(), &status))?.into_inner();
+    let refused = |status: Status| match status.code() {
+        Code::NotFound => failure(client, what(), &status).instead("check the reference, and that its registry has it"),
+        _ => failure(client, what(), &status),
+    };
+    let mut news = client.containers().pull_image(request).await.map_err(refused)?.into_inner();
     let mut progress = Progress { drawn: std::io::stderr().is_terminal(), ..Default::default() };
     loop {
-        match news.message().await.map_err(|status| failure(client, what(), &status))?.and_then(|news| news.event) {
+        match news.message().await.map_err(refused)?.and_then(|news| news.event) {
             Some(Event::Progress(news)) => follow::aside(progress.tell(news).as_bytes()),
             Some(Event::Keepalive(_)) => {}
             Some(Event::Image(image)) => {

@@ -184,8 +184,8 @@ async fn speak(mut dialogue: Dialogue, style: Style) -> Result<ExitCode, Failure
     let end = dialogue.hold().await?;
     let left = |dialogue: &Dialogue, how: &str| {
         let text = match dialogue.id() {
-            "" => format!("casemate: {how}; the command may run: `casemate executions list` shows it\n"),
-            id => format!("casemate: {how}; `casemate attach -i --from {} {id}` goes on\n", dialogue.next_sequence()),
+            "" => format!("\ncasemate: {how}; the command may run: `casemate executions list` shows it\n"),
+            id => format!("\ncasemate: {how}; `casemate attach -i --from {} {id}` goes on\n", dialogue.next_sequence()),
         };
         aside(text.as_bytes());
     };
@@ -196,7 +196,6 @@ async fn speak(mut dialogue: Dialogue, style: Style) -> Result<ExitCode, Failure
             _ => conclude(style, dialogue.id(), &end),
         },
         End::Detached => {
-            aside(b"\n");
             left(&dialogue, "detached");
             0
         }
