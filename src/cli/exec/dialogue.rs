@@ -133,7 +133,8 @@ impl Dialogue {
                 }
                 Err(Broken::Answer(status)) if self.passes(&status) => status,
                 Err(Broken::Answer(status)) => return self.explain(&status).await,
-                Err(Broken::Connection(status)) if self.id.is_empty() && said_by_server(&status) => {
+                // A server that is just back may not reach its containers yet; any other means what it says.
+                Err(Broken::Connection(status)) if self.id.is_empty() && !self.lost && said_by_server(&status) => {
                     return self.explain(&status).await;
                 }
                 Err(Broken::Connection(status)) => {
@@ -275,11 +276,13 @@ impl Dialogue {
     /// Takes in what the server said.
     async fn hear(&mut self, message: Heard) -> Result<Option<End>, Failure> {
         self.patience.refresh();
-        if std::mem::take(&mut self.lost) {
-            self.aside(&format!("casemate: attached again to execution {}\n", self.id)).await;
-        }
         match message {
-            Heard::Execution(execution) => self.meet(&execution)?,
+            Heard::Execution(execution) => {
+                self.meet(&execution)?;
+                if std::mem::take(&mut self.lost) {
+                    self.aside(&format!("casemate: attached again to execution {}\n", self.id)).await;
+                }
+            }
             Heard::StdinAccepted(accepted) => {
                 self.reached = true;
                 self.local.feed.accepted(accepted.offset, accepted.closed);
