@@ -103,9 +103,13 @@ impl Drop for House {
         // A server that lives would tend what is taken from it.
         let _ = server.process.kill();
         let _ = server.process.wait();
-        for entry in std::fs::read_dir(server.path("casemate-data/guests")).into_iter().flatten().flatten() {
-            let name = format!("casemate-{}", entry.file_name().to_string_lossy());
-            let _ = Command::new("docker").args(["rm", "-f", "-v", &name]).output();
+        // Those that were over when the server was killed may be there still, and are known by their mounts alone.
+        let all = ["ps", "-a", "--no-trunc", "--format", "{{.Names}}\t{{.Mounts}}"];
+        let all = Command::new("docker").args(all).output().map(|output| output.stdout).unwrap_or_default();
+        let folder = server.folder.path().to_string_lossy().into_owned();
+        for line in String::from_utf8_lossy(&all).lines().filter(|line| line.contains(&folder)) {
+            let name = line.split('\t').next().unwrap_or_default();
+            let _ = Command::new("docker").args(["rm", "-f", "-v", name]).output();
         }
     }
 }
