@@ -3,6 +3,7 @@
 use super::Global;
 use super::failure::{DENIED, Failure, UNAVAILABLE};
 use crate::config::{ClientSettings, Target};
+use crate::proto::v1::containers_client::ContainersClient;
 use crate::proto::v1::executions_client::ExecutionsClient;
 use crate::proto::v1::sessions_client::SessionsClient;
 use crate::proto::v1::snapshots_client::SnapshotsClient;
@@ -91,6 +92,13 @@ impl Client {
     pub fn snapshots(&self) -> SnapshotsClient<Service> {
         SnapshotsClient::with_interceptor(self.channel.clone(), self.bearer.clone())
             .max_decoding_message_size(usize::MAX)
+    }
+
+    /// The Containers service.
+    pub fn containers(&self) -> ContainersClient<Service> {
+        ContainersClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+            .max_decoding_message_size(usize::MAX)
+            .max_encoding_message_size(usize::MAX)
     }
 
     /// The failure of a call. `what` says what did not happen.

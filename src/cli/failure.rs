@@ -69,10 +69,14 @@ impl Failure {
                 DENIED,
                 "give the server's token with CASEMATE_TOKEN, with --config naming its file, or with --token".into(),
             ),
+            // No token helps: the server's configuration says so.
+            Code::PermissionDenied if details.error_info().is_some_and(|info| info.reason == "POLICY_DENIED") => {
+                (DENIED, "do without it, or have the operator allow it: [containers] in the server's configuration".into())
+            }
             Code::PermissionDenied => (DENIED, "use a token that may do this".into()),
             Code::NotFound => (
                 NOT_FOUND,
-                "`casemate tools list`, `executions list`, `sessions list` and `snapshots list` show what there is"
+                "`casemate tools list`, `executions list`, `sessions list`, `snapshots list` and `containers list` show what there is"
                     .into(),
             ),
             Code::InvalidArgument | Code::OutOfRange => {
@@ -97,6 +101,12 @@ impl Failure {
     /// The same failure with one more reason.
     pub fn because(mut self, reason: impl Into<String>) -> Self {
         self.why.push(reason.into());
+        self
+    }
+
+    /// The same failure with another advice.
+    pub fn instead(mut self, todo: impl Into<String>) -> Self {
+        self.todo = todo.into();
         self
     }
 

@@ -6,22 +6,15 @@ use super::failure::{Failure, UNAVAILABLE};
 use super::left::{self, Left};
 use super::output;
 use super::present;
+use super::retry::{Broken, Patience, judge};
 use crate::proto::v1::execution_event::Event;
 use crate::proto::v1::{
     ExecutionEvent, ExecutionState, ExitReason, FinishedEvent, GetExecutionRequest, ProgressEvent,
     WatchExecutionRequest,
 };
 use std::io::Write;
-use std::time::Duration;
-use tokio::time::Instant;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
-
-/// Without a single event for so long, the server counts as gone.
-const GIVE_UP: Duration = Duration::from_secs(60);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,22 +36,13 @@ pub struct Follower {
     seen: u64,
     /// Whether this reader has seen an event itself.
     printed: bool,
-}
-
-/// Why a stream ended before the execution did.
-enum Broken {
-    /// The connection, not the server's word: worth another try.
-    Connection(Status),
-    /// The server's answer.
-    Answer(Status),
-    /// Printing failed.
-    Output(Failure),
+    patience: Patience,
 }
 
 impl Follower {
     /// A reader that has seen everything up to and including the sequence `seen`.
     pub fn new(client: Client, style: Style, left: Left, id: impl Into<String>, seen: u64) -> Self {
-        Follower { client, style, left, id: id.into(), seen, printed: false }
+        Follower { client, style, left, id: id.into(), seen, printed: false, patience: Patience::new() }
     }
 
     /// The id of the execution; empty until it is known.
@@ -68,20 +52,14 @@ impl Follower {
 
     /// Watches from the next unseen event to the end, through dropped connections.
     pub async fn watch(&mut self) -> Result<FinishedEvent, Failure> {
-        let mut pause = FIRST_PAUSE;
-        let mut last_sign = Instant::now();
         loop {
-            let seen = self.seen;
             let problem = match self.watch_once().await {
                 Ok(end) => return Ok(end),
                 Err(Broken::Output(failure)) => return Err(failure),
                 Err(Broken::Answer(status)) => return self.explain(&status).await,
                 Err(Broken::Connection(status)) => status,
             };
-            if self.seen > seen {
-                (pause, last_sign) = (FIRST_PAUSE, Instant::now());
-            }
-            if last_sign.elapsed() > GIVE_UP {
+            if self.patience.is_over() {
                 let todo = format!(
                     "the execution may go on: `casemate executions watch {} --from {}`",
                     self.id,
@@ -90,8 +68,7 @@ impl Follower {
                 let what = format!("the connection was lost after event {}", self.seen);
                 return Err(Failure::new(UNAVAILABLE, what, problem.message(), todo));
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.patience.wait().await;
         }
     }
 
@@ -158,6 +135,7 @@ impl Follower {
     }
 
     fn take(&mut self, event: ExecutionEvent) -> Result<Option<FinishedEvent>, Failure> {
+        self.patience.refresh();
         let keepalive = matches!(event.event, Some(Event::Keepalive(_)));
         if !keepalive && event.sequence <= self.seen {
             // A stream that was taken up again may repeat what was seen.
@@ -203,18 +181,8 @@ impl Follower {
     }
 }
 
-/// Tells a broken connection from the server's own word: only that one comes with details.
-fn judge(status: Status) -> Broken {
-    let said_by_server = status.get_details_error_info().is_some();
-    match status.code() {
-        Code::Unavailable => Broken::Connection(status),
-        Code::Unknown | Code::Internal | Code::Cancelled if !said_by_server => Broken::Connection(status),
-        _ => Broken::Answer(status),
-    }
-}
-
 /// Writes to standard error. Should nobody read that, the guest's output still matters.
-fn aside(text: &[u8]) {
+pub fn aside(text: &[u8]) {
     let _ = std::io::stderr().lock().write_all(text);
 }
 
@@ -265,7 +233,8 @@ pub fn conclude(style: Style, id: &str, end: &FinishedEvent) -> u8 {
         ExitReason::TimedOut => 124,
         ExitReason::Cancelled => 130,
         ExitReason::Trapped | ExitReason::StackOverflow | ExitReason::OutOfFuel => 134,
-        ExitReason::OutOfMemory | ExitReason::Signaled => 137,
+        ExitReason::OutOfMemory => 137,
+        ExitReason::Signaled => 128 + signal_number(&result.signal),
         ExitReason::OutputInvalid => 65,
         ExitReason::ServerShutdown
         | ExitReason::ServerLost
@@ -273,5 +242,36 @@ pub fn conclude(style: Style, id: &str, end: &FinishedEvent) -> u8 {
         | ExitReason::ContainerStopped
         | ExitReason::NotStarted
         | ExitReason::Unspecified => 70,
+    }
+}
+
+/// The number of a signal that ended a process; of one without a name, SIGKILL's.
+fn signal_number(name: &str) -> u8 {
+    // In the order of their numbers, as Linux has them on the machines that containers run on.
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
+        "WINCH", "IO", "PWR", "SYS",
+    ];
+    const REAL_TIME: u8 = 34;
+    const KILL: u8 = 9;
+    let name = name.strip_prefix("SIG").unwrap_or(name);
+    if let Some(after) = name.strip_prefix("RTMIN+") {
+        return after.parse().ok().filter(|after| *after <= 30).map_or(KILL, |after: u8| REAL_TIME + after);
+    }
+    let known = NAMES.iter().position(|known| *known == name).and_then(|at| u8::try_from(at + 1).ok());
+    known.unwrap_or(KILL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_has_its_number() {
+        let cases = [("SIGINT", 2), ("SIGTERM", 15), ("SIGSYS", 31), ("SIGRTMIN+1", 35), ("signal 33", 9), ("", 9)];
+        for (name, number) in cases {
+            assert_eq!(signal_number(name), number, "{name}");
+        }
     }
 }

@@ -1,13 +1,15 @@
 //! The command line: one file per verb.
 //!
 //! `init`, `serve`, `config` and `health` are for whoever runs the server; `tools`, `run`, `executions`,
-//! `sessions` and `snapshots` are clients of it. People get tables when standard output is a terminal, programs get
+//! `sessions`, `snapshots`, `containers`, `exec` and `attach` are clients of it. People get tables when standard output is a terminal, programs get
 //! JSON otherwise or with `--json`. An error is three lines: what failed, why, what to do.
 
 mod build;
 mod client;
 mod compile_module;
 mod config;
+mod containers;
+mod exec;
 mod executions;
 mod failure;
 mod follow;
@@ -20,6 +22,7 @@ mod manifest;
 mod offline;
 mod output;
 mod present;
+mod retry;
 mod run;
 mod save;
 mod serve;
@@ -42,10 +45,11 @@ Exit codes:
   2    wrong usage, or a configuration that cannot be used
   3    the server cannot be reached, or cannot take the call now; trying again later can help
   4    not authenticated, or not allowed
-  5    there is no such tool, execution, session or snapshot
-  `run` and `executions watch` exit as the guest did: with its own code, 124 after the time
-  limit, 130 when cancelled, 134 for a trap, 137 for the memory limit, 65 for output its schema
-  refuses, 70 when the server ended it. For a failure of their own they exit with 125, not 1.
+  5    there is no such tool, execution, session, snapshot or container
+  `run`, `executions watch`, `exec` and `attach` exit as the guest did: with its own code, 124
+  after the time limit, 130 when cancelled, 134 for a trap, 137 for the memory limit, 128 and its
+  number for a signal, 65 for output its schema refuses, 70 when the server or the container ended
+  it. For a failure of their own they exit with 125, not 1.
   A server that is told twice to stop exits at once, with 130 (SIGINT) or 143 (SIGTERM).";
 
 /// Sandboxed execution for AI agents.
@@ -104,6 +108,13 @@ enum Verb {
     /// Build, list and delete snapshots: frozen states to start from
     #[command(subcommand)]
     Snapshots(snapshots::SnapshotsVerb),
+    /// Make, list, watch and end containers: sandboxes that run commands
+    #[command(subcommand)]
+    Containers(containers::ContainersVerb),
+    /// Run a command in a container: its streams are this command's, and so is its exit code
+    Exec(exec::ExecArgs),
+    /// Attach to a command that runs in a container
+    Attach(exec::AttachArgs),
     /// Compile one module from standard input: what the server starts for each new module
     #[command(hide = true)]
     CompileModule(compile_module::CompileModuleArgs),
@@ -145,6 +156,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Executions(verb) => as_client(executions::run(verb, &global)),
         Verb::Sessions(verb) => as_client(sessions::run(verb, &global)),
         Verb::Snapshots(verb) => as_client(snapshots::run(verb, &global)),
+        Verb::Containers(verb) => as_client(containers::run(verb, &global)),
+        Verb::Exec(args) => as_client(exec::run(args, &global)).map_err(Failure::of_a_run),
+        Verb::Attach(args) => as_client(exec::attach(args, &global)).map_err(Failure::of_a_run),
     }
 }
 

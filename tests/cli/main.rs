@@ -1,5 +1,8 @@
 //! The `casemate` command as people and scripts use it: real processes, real sockets.
 
+mod containers;
+mod exec;
+mod house;
 mod kit;
 mod operate;
 mod run;

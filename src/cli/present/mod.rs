@@ -3,10 +3,14 @@
 //! The JSON follows the protobuf mapping (camelCase, enum names, RFC 3339 times, durations as `1.5s`,
 //! bytes as base64, unset fields left out), except that 64-bit numbers stay numbers.
 
+pub mod container;
 pub mod event;
 pub mod execution;
+pub mod image;
+pub mod log;
 pub mod session;
 pub mod snapshot;
+pub mod stats;
 pub mod structure;
 pub mod tool;
 
