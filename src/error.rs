@@ -224,6 +224,14 @@ pub enum Error {
         /// What is allowed, and what the operator can do.
         problem: String,
     },
+    /// No such template.
+    #[error("there is no template {name:?}; {known}")]
+    TemplateNotFound {
+        /// The name asked for.
+        name: String,
+        /// Which there are, in words.
+        known: String,
+    },
     /// No such image.
     #[error("there is no image {reference:?}: {problem}")]
     ImageNotFound {
@@ -381,6 +389,7 @@ impl Error {
             Error::ContainerNotReady { .. } => Reason::ContainerNotReady,
             Error::ContainerFailed { .. } => Reason::ContainerFailed,
             Error::PolicyDenied { .. } => Reason::PolicyDenied,
+            Error::TemplateNotFound { .. } => Reason::TemplateNotFound,
             Error::ImageNotFound { .. } => Reason::ImageNotFound,
             Error::BackendUnavailable { .. } => Reason::BackendUnavailable,
             Error::BackendFull { .. } => Reason::BackendFull,
@@ -448,6 +457,7 @@ reasons! {
     ContainerNotReady = "CONTAINER_NOT_READY",
     ContainerFailed = "CONTAINER_FAILED",
     PolicyDenied = "POLICY_DENIED",
+    TemplateNotFound = "TEMPLATE_NOT_FOUND",
     ImageNotFound = "IMAGE_NOT_FOUND",
     BackendUnavailable = "BACKEND_UNAVAILABLE",
     BackendFull = "BACKEND_FULL",

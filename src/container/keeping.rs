@@ -20,17 +20,7 @@ const LOOK: Duration = Duration::from_secs(10);
 pub(super) async fn watch_backend(containers: Weak<Containers>) {
     loop {
         let Some(this) = containers.upgrade() else { return };
-        let facts = this.backend.facts().await.map_err(|error| error.to_string());
-        let wait = if facts.is_ok() { ASK[0] } else { ASK[1] };
-        let news = *this.facts.borrow() != facts;
-        if news {
-            match &facts {
-                Ok(facts) => tracing::info!(backend = facts.version, "containers are available"),
-                Err(problem) => tracing::warn!(%problem, "containers are not available"),
-            }
-            this.observer.backend(&facts);
-            let _ = this.facts.send_replace(facts);
-        }
+        let wait = if this.look_at_backend().await { ASK[0] } else { ASK[1] };
         drop(this);
         tokio::time::sleep(wait).await;
     }
@@ -50,6 +40,21 @@ pub(super) async fn keep(containers: Weak<Containers>) {
 }
 
 impl Containers {
+    /// Asks the backend how it is, and tells if that is news. Answers whether it answers.
+    pub(super) async fn look_at_backend(&self) -> bool {
+        let facts = self.backend.facts().await.map_err(|error| error.to_string());
+        let answers = facts.is_ok();
+        if *self.facts.borrow() != facts {
+            match &facts {
+                Ok(facts) => tracing::info!(backend = facts.version, "containers are available"),
+                Err(problem) => tracing::warn!(%problem, "containers are not available"),
+            }
+            self.observer.backend(&facts);
+            let _ = self.facts.send_replace(facts);
+        }
+        answers
+    }
+
     async fn remove_old(&self) {
         let now = Timestamp::now();
         let mut over: Vec<Arc<Entry>> = self.entries.iter().map(|entry| entry.value().clone()).collect();

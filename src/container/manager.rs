@@ -22,6 +22,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// How long the start waits for the backend's first answer.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
+
 /// Bounds and habits.
 #[derive(Clone, Debug)]
 pub struct ContainersConfig {
@@ -106,6 +109,14 @@ pub struct Containers {
     pub(super) this: Weak<Containers>,
 }
 
+/// What changed.
+pub struct News {
+    /// Containers that are new or changed, as they are now.
+    pub found: Vec<Container>,
+    /// Those that went, or do not match any more, each with its number.
+    pub gone: Vec<(u64, ContainerId)>,
+}
+
 /// What there is by name, and whose.
 #[derive(Default)]
 pub(super) struct Roster {
@@ -158,6 +169,8 @@ impl Containers {
             closing: AtomicBool::new(false),
             this: this.clone(),
         });
+        // So that who calls first is not told that nobody asked yet; a backend that is slow is not waited for.
+        let _ = tokio::time::timeout(FIRST_LOOK, containers.look_at_backend()).await;
         adopt::all(&containers, records);
         tokio::spawn(keeping::watch_backend(Arc::downgrade(&containers)));
         tokio::spawn(keeping::keep(Arc::downgrade(&containers)));
@@ -216,12 +229,7 @@ impl Containers {
 
     /// What changed after a number: containers with their numbers, and those that went. None when that number is of
     /// another time, and everything is to be told anew.
-    pub fn changed(
-        &self,
-        after: u64,
-        filter: &ContainerFilter,
-        viewer: &Viewer,
-    ) -> Option<(Vec<Container>, Vec<(u64, ContainerId)>)> {
+    pub fn changed(&self, after: u64, filter: &ContainerFilter, viewer: &Viewer) -> Option<News> {
         let mut gone = match after {
             0 => Vec::new(),
             after => self.changes.removed_after(after)?,
@@ -236,7 +244,7 @@ impl Containers {
                 gone.push((container.revision, container.origin.id));
             }
         }
-        Some((found, gone))
+        Some(News { found, gone })
     }
 
     /// Waits until a container is over.

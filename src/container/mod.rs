@@ -19,7 +19,7 @@ mod spawn;
 mod variables;
 mod wish;
 
-pub use manager::{ContainerFilter, Containers, ContainersConfig, ContainersObserver, ContainersParts, Viewer};
+pub use manager::{ContainerFilter, Containers, ContainersConfig, ContainersObserver, ContainersParts, News, Viewer};
 pub use policy::ContainerPolicy;
 pub use processes::NewProcess;
 pub use spawn::Order;

@@ -25,8 +25,8 @@ pub fn inside(path: &str) -> Result<String, String> {
         return Err(format!("is {path:?}; \":\" and \",\" are not allowed"));
     }
     let path = format!("/{}", parts.join("/"));
-    let below = |reserved: &&str| path == **reserved || path.starts_with(&format!("{reserved}/"));
-    if path == "/" || RESERVED.iter().any(|reserved| below(&reserved)) {
+    let below = |reserved: &str| path == reserved || path.starts_with(&format!("{reserved}/"));
+    if path == "/" || RESERVED.iter().any(|reserved| below(reserved)) {
         return Err(format!("is {path:?}, which is reserved"));
     }
     Ok(path)

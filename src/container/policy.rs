@@ -256,7 +256,7 @@ impl ContainerPolicy {
             let known: Vec<&str> = self.templates.keys().map(String::as_str).collect();
             let known =
                 if known.is_empty() { "there are none".into() } else { format!("there are: {}", known.join(", ")) };
-            return Err(Error::invalid("spec.template", format!("{:?} is not known; {known}", wish.template)));
+            return Err(Error::TemplateNotFound { name: wish.template, known });
         };
         Ok(wish.over(template))
     }

@@ -36,14 +36,14 @@ const REFUSED_BEGINNINGS: [&str; 4] = ["LD_", "DYLD_", "CASEMATE_", "MALLOC_CONF
 /// Why nobody may set a variable, if so.
 pub fn refused(name: &str) -> Option<&'static str> {
     let upper = name.to_ascii_uppercase();
-    let begins = |beginning: &&str| upper.starts_with(*beginning);
+    let begins = |beginning: &str| upper.starts_with(beginning);
     if upper.starts_with("CASEMATE_") {
         return Some("is between the server and its supervisor");
     }
     if upper.ends_with("_PROXY") || upper.starts_with("SSL_CERT_") {
         return Some("says where the gate is, and is the server's");
     }
-    let steers = REFUSED.contains(&upper.as_str()) || REFUSED_BEGINNINGS.iter().any(|beginning| begins(&beginning));
+    let steers = REFUSED.contains(&upper.as_str()) || REFUSED_BEGINNINGS.iter().any(|beginning| begins(beginning));
     steers.then_some("steers the loader or the C library of every program; set it for one program inside, with `env`")
 }
 

@@ -133,6 +133,10 @@ pub fn status(error: Error) -> Status {
             details.set_bad_request(vec![FieldViolation::new(field.as_str(), problem.as_str())]);
             Code::PermissionDenied
         }
+        Error::TemplateNotFound { name, .. } => {
+            details.set_resource_info("template", name.as_str(), "", message.as_str());
+            Code::NotFound
+        }
         Error::ImageNotFound { reference, .. } => {
             details.set_resource_info("casemate.v1.Image", reference.as_str(), "", message.as_str());
             Code::NotFound

@@ -335,7 +335,7 @@ async fn what_is_wrong_is_told_before_anything_is_made() {
         ),
         ("INVALID_ARGUMENT", with(&|spec| spec.environment = [("LD_PRELOAD".into(), "x".into())].into())),
         ("INVALID_ARGUMENT", with(&|spec| spec.environment = [("https_proxy".into(), "x".into())].into())),
-        ("INVALID_ARGUMENT", with(&|spec| spec.template = "none".into())),
+        ("TEMPLATE_NOT_FOUND", with(&|spec| spec.template = "none".into())),
         ("INVALID_ARGUMENT", with(&|spec| spec.working_directory = "relative".into())),
         ("INVALID_ARGUMENT", with(&|spec| spec.resources = resources(&|r| r.memory_bytes = 1 << 50))),
         ("INVALID_ARGUMENT", with(&|spec| spec.resources = resources(&|r| r.pids = 1))),

@@ -203,10 +203,9 @@ async fn exec_detaches_and_attaches_again() {
     talk.stdin("one\n").await;
     talk.until(&mut ran, "got one\n").await;
     let (id, next) = (talk.id.clone(), ran.last + 1);
-    // The stream is lost; half-closing it would be the end of the input.
-    let Talk { ask, told, .. } = talk;
+    // Nobody reads any more; the sender stays, for half-closing the stream would be the end of the input.
+    let Talk { ask: _first, told, .. } = talk;
     drop(told);
-    drop(ask);
     let attach =
         Ask::Attach(v1::ExecAttach { execution_id: id.clone(), from_sequence: next, keepalive_interval: None });
     let mut talk = Talk::open(&house, attach).await.unwrap();
@@ -415,7 +414,7 @@ async fn the_end_of_a_container_is_the_end_of_what_runs_in_it() {
     let container = house.idle().await;
     let execution = house.start(&container.id, shell("echo begun; sleep 1000")).await.unwrap();
     let killed = house.kill(&container.id).await;
-    assert_eq!(killed.ended_execution_ids, [execution.id.clone()]);
+    assert_eq!(killed.ended_execution_ids, std::slice::from_ref(&execution.id));
     let ran = house.follow(&execution.id, 0).await;
     assert_eq!((ran.text().as_str(), ran.reason()), ("begun\n", v1::ExitReason::ContainerStopped));
     let over = house.start(&container.id, shell("true")).await.unwrap_err();

@@ -1,7 +1,7 @@
 //! All containers and their changes as a stream.
 
 use super::{Containers, Messages, stream};
-use crate::container::{ContainerFilter, Viewer};
+use crate::container::{ContainerFilter, News, Viewer};
 use crate::domain::id::ContainerId;
 use crate::error::Result;
 use crate::proto::v1;
@@ -86,7 +86,7 @@ impl Watch {
     async fn tell(&mut self, fresh: bool) -> std::result::Result<bool, Gone> {
         // What changes from here on is told the next time, perhaps again.
         let now = self.containers.revision();
-        let Some((found, gone)) = self.containers.changed(self.at, &self.filter, &self.viewer) else {
+        let Some(News { found, gone }) = self.containers.changed(self.at, &self.filter, &self.viewer) else {
             return Ok(false);
         };
         let found = found.into_iter().map(|container| (container.revision, Some(container), None));
