@@ -240,6 +240,8 @@ impl Containers {
                 let problem = "it was ended before it ran".to_owned();
                 Err(Error::ContainerFailed { id: entry.origin.id, problem })
             }
+            // The next server goes on with it: it is recorded, and nobody was told that it runs.
+            Err(Error::ShuttingDown) if self.config.outlive => Err(Error::ShuttingDown),
             Err(error) => {
                 let problem = match &error {
                     Error::ContainerFailed { problem, .. } => problem.clone(),
