@@ -17,8 +17,9 @@ test:
 	scripts/test.sh
 
 lint:
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --package casemate-guest --features supervisor --all-targets -- -D warnings
 	scripts/buf.sh lint
 	scripts/buf.sh format --diff --exit-code
 	scripts/buf.sh breaking

@@ -2,6 +2,7 @@
 # Makes sure that a Docker daemon answers: the one that is there, or, for root on Debian, one that is installed and
 # started by hand. Prints the version of the daemon. Never starts a second one beside one that runs.
 #   scripts/docker.sh            exits 1, saying why, where there is none
+# CASEMATE_DOCKERD_PID names a file for the number of a daemon that was started, for whoever wants to stop it.
 set -euo pipefail
 
 say() { echo "docker: $*" >&2; }
@@ -34,6 +35,7 @@ fi
 log=$(mktemp -t dockerd.XXXXXX.log)
 setsid dockerd >"$log" 2>&1 </dev/null &
 daemon=$!
+[ -z "${CASEMATE_DOCKERD_PID:-}" ] || echo "$daemon" > "$CASEMATE_DOCKERD_PID"
 for _ in $(seq 150); do
   if docker info >/dev/null 2>&1; then
     docker version --format '{{.Server.Version}}'

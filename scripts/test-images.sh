@@ -14,7 +14,8 @@ cd "$work"
 missing() { ! docker image inspect "casemate-test/$1:1" >/dev/null 2>&1; }
 
 package() { # NAME DIRECTORY: the files of a Debian package
-  apt-get download -qq "$1" 2>/dev/null
+  # Without lists of packages nothing is found; they may never have been fetched.
+  apt-get download -qq "$1" 2>/dev/null || { apt-get update -qq >&2 && apt-get download -qq "$1" >&2; }
   dpkg -x "$1"_*.deb "$2"
 }
 

@@ -18,8 +18,27 @@ else
   skipped+=('the interpreters: they could not be installed, see above')
 fi
 
+step 'Docker: a daemon, and images made of packages; skipped when they are there'
+export CASEMATE_DOCKERD_PID=$(mktemp)
+stop_docker() {
+  # Only the daemon that was started here.
+  local pid
+  pid=$(cat "$CASEMATE_DOCKERD_PID" 2>/dev/null || true)
+  rm -f "$CASEMATE_DOCKERD_PID"
+  [ -z "$pid" ] || kill "$pid" 2>/dev/null || true
+}
+trap stop_docker EXIT
+if scripts/docker.sh && scripts/test-images.sh; then
+  export CASEMATE_TEST_DOCKER=1
+else
+  skipped+=('containers: there is no Docker daemon, or its test images could not be made, see above')
+fi
+
 step 'Rust: the library, the binary, the documentation'
 cargo test --locked
+
+step 'The supervisor of containers'
+cargo test --locked --package casemate-guest --features supervisor
 
 casemate=$(cd "$target" && pwd)/debug/casemate
 

@@ -249,8 +249,13 @@ async fn thirty_kills_under_load_lose_no_byte_and_leave_no_orphan() {
     let told = Arc::new(Mutex::new(Told::default()));
     for round in 0..30 {
         let tasks = load(house.server(), &home.id, &told, round * 1_000_000).await;
+        let deadline = Instant::now() + crate::harness::PATIENCE;
+        while told.lock().await.started.len() < (round as usize + 1) * 5 {
+            assert!(Instant::now() < deadline, "no load comes about");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         // The moment is what is random: there is no condition to wait for.
-        tokio::time::sleep(Duration::from_micros(below(400_000))).await;
+        tokio::time::sleep(Duration::from_micros(below(300_000))).await;
         let mut server = house.server.take().unwrap();
         if round % 5 == 4 {
             // An end in order now and then, which a second signal may cut short.
@@ -273,10 +278,10 @@ async fn thirty_kills_under_load_lose_no_byte_and_leave_no_orphan() {
     }
     let told = Arc::into_inner(told).unwrap().into_inner();
     eprintln!("{} processes, {} containers", told.started.len(), told.spawned.len());
-    assert!(told.started.len() > 100 && told.spawned.len() > 10, "the load was none");
+    assert!(told.started.len() >= 150 && told.spawned.len() > 5, "the load was none");
     for (id, text) in &told.started {
         let ran = house.follow(id, 0).await;
-        assert_eq!((ran.text(), ran.gaps), (text.clone(), 0), "{id}");
+        assert_eq!((ran.text(), ran.gaps), (text.clone(), 0), "{id} {:?}", ran.result);
         let number: u64 = text.split('-').next().unwrap().parse().unwrap();
         assert_eq!(ran.code() as u64, number % 100, "{id}");
     }

@@ -40,40 +40,55 @@ pub(super) async fn create(client: &Client, blueprint: &Blueprint) -> BackendRes
     let name = name(blueprint.container);
     let options = CreateContainerOptionsBuilder::default().name(&name).build();
     let body = hardening::body(blueprint, &surroundings);
-    let made = client
-        .call(|api| {
-            let (options, body) = (options.clone(), body.clone());
-            async move { api.create_container(Some(options), body).await }
-        })
-        .await;
-    match made {
-        Ok(made) => {
-            for warning in made.warnings {
-                tracing::warn!(container = %blueprint.container, "Docker warns: {warning}");
+    let until = Instant::now() + GONE;
+    loop {
+        let made = client
+            .call(|api| {
+                let (options, body) = (options.clone(), body.clone());
+                async move { api.create_container(Some(options), body).await }
+            })
+            .await;
+        let error = match made {
+            Ok(made) => {
+                for warning in made.warnings {
+                    tracing::warn!(container = %blueprint.container, "Docker warns: {warning}");
+                }
+                return Ok(made.id);
             }
-            Ok(made.id)
+            Err(error) if errors::status(&error) == Some(409) => error,
+            Err(error) => return Err(errors::backend(&error)),
+        };
+        match made_before(client, &name, blueprint, image.id.as_deref()).await? {
+            Before::Ours(id) => return Ok(id),
+            // Its name is taken before it is there: an earlier try, whose asker died, is not done yet.
+            Before::Nothing if Instant::now() < until => tokio::time::sleep(PAUSES.0).await,
+            Before::Nothing | Before::Another => return Err(errors::backend(&error)),
         }
-        Err(error) if errors::status(&error) == Some(409) => {
-            made_before(client, &name, blueprint, image.id.as_deref()).await?.ok_or_else(|| errors::backend(&error))
-        }
-        Err(error) => Err(errors::backend(&error)),
     }
+}
+
+/// What has the name that is wanted.
+enum Before {
+    /// The sandbox that an earlier try made, whose answer was lost.
+    Ours(String),
+    /// Something else.
+    Another,
+    /// Nothing that can be looked at: it is being made, or went since.
+    Nothing,
 }
 
 fn name(container: ContainerId) -> String {
     format!("casemate-{container}")
 }
 
-/// The sandbox that an earlier try made, whose answer was lost; none if the name is another's.
 async fn made_before(
     client: &Client,
     name: &str,
     blueprint: &Blueprint,
     image_id: Option<&str>,
-) -> BackendResult<Option<String>> {
+) -> BackendResult<Before> {
     let there = match inspect(client, name).await {
-        // It went since; the name may be taken by now or not.
-        Err(BackendError::NotFound(_)) => return Ok(None),
+        Err(BackendError::NotFound(_)) => return Ok(Before::Nothing),
         there => there?,
     };
     let labels = there.config.and_then(|config| config.labels).unwrap_or_default();
@@ -81,7 +96,7 @@ async fn made_before(
     let ours = has(CONTAINER_LABEL, &blueprint.container.to_string())
         && has(INSTALLATION_LABEL, &blueprint.installation)
         && there.image.as_deref() == image_id;
-    Ok(there.id.filter(|_| ours))
+    Ok(there.id.filter(|_| ours).map_or(Before::Another, Before::Ours))
 }
 
 /// Starts a sandbox; nothing for one that runs.
