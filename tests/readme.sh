@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# Follows the README with the real binary and grpcurl: init, serve, a call by reflection alone, the CLI, a probe.
+# Follows the README with the real binary and grpcurl: init, serve, a call by reflection alone, the CLI, containers, a
+# probe.
 #   CASEMATE_BIN=path tests/readme.sh
+# Containers need a Docker daemon with the image casemate-test/busybox:1 (scripts/docker.sh, scripts/test-images.sh).
+# Without, they are skipped loudly, or with CASEMATE_TEST_DOCKER set fail.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 repository=$PWD
@@ -8,8 +11,10 @@ grpcurl=$(scripts/grpcurl.sh)
 casemate=${CASEMATE_BIN:?path of the casemate binary}
 folder=$(mktemp -d)
 server=
+box=
 cleanup() {
   if [ -n "$server" ]; then kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; fi
+  if [ -n "$box" ]; then docker rm --force "casemate-$box" > /dev/null 2>&1 || true; fi
   rm -rf "$folder"
 }
 trap cleanup EXIT
@@ -18,9 +23,16 @@ cd "$folder"
 "$casemate" init > init.txt
 grep -q 'token' init.txt
 [ "$(stat -c %a casemate.toml)" = 600 ]
-"$casemate" serve --address 127.0.0.1:0 --http-address 127.0.0.1:0 --tools "$repository/examples/tools" --ready-file ready.json 2> log &
-server=$!
-for _ in $(seq 300); do [ -e ready.json ] && break; kill -0 "$server" || { cat log; exit 1; }; sleep 0.1; done
+begin() { # ADDRESS HTTP_ADDRESS
+  rm -f ready.json
+  "$casemate" serve --address "$1" --http-address "$2" --tools "$repository/examples/tools" --ready-file ready.json 2>> log &
+  server=$!
+}
+ready() {
+  for _ in $(seq 300); do [ -e ready.json ] && break; kill -0 "$server" || { cat log; exit 1; }; sleep 0.1; done
+}
+begin 127.0.0.1:0 127.0.0.1:0
+ready
 address=$(python3 -c 'import json; print(json.load(open("ready.json"))["grpc"])')
 http=$(python3 -c 'import json; print(json.load(open("ready.json"))["http"])')
 token=$(sed -n 's/^token = "\(.*\)"/\1/p' casemate.toml)
@@ -66,6 +78,91 @@ if [ -n "${CASEMATE_INTERPRETERS__DIRECTORY:-}" ]; then
   "$casemate" snapshots build talk --preload preload.py --packages packages | expect 'a snapshot is built' 'cowsay 6.1'
   "$casemate" run python --snapshot talk 'import cowsay; cowsay.cow("moo")' | expect 'its packages are there' '< moo >'
   "$casemate" snapshots list | expect 'snapshots are listed' '"sizeBytes"'
+fi
+# The section about containers, command by command as the page has it. A command that is not known here fails.
+section=$(sed -n '/^## Run commands in containers$/,/^## Use it from code$/p' "$repository/README.md")
+block() { # LANGUAGE: the lines of all such blocks of the section
+  sed -n "/^\`\`\`$1\$/,/^\`\`\`\$/{/^\`\`\`/d;p}" <<< "$section"
+}
+containers() {
+  local line text
+  local image=alpine:3 ours=casemate-test/busybox:1
+  block toml | sed "s|\"$image\"|\"$ours\"|" >> casemate.toml
+  grep -q "^images = \[\"$ours\"\]\$" casemate.toml
+  kill "$server"
+  wait "$server"
+  begin "$address" "$http"
+  ready
+  casemate() { "$casemate" "$@"; }
+  while read -r line <&3; do
+    case $line in
+      "casemate containers spawn $image --name box -- "*)
+        box=$(eval "${line/"$image"/"$ours"}")
+        expect 'a container is made' '^[0-9a-f-]\{36\}$' <<< "$box" ;;
+      'casemate exec box id')
+        eval "$line" | expect 'a command runs in it' '^uid=1000' ;;
+      'echo hello | casemate exec -i box tr a-z A-Z')
+        eval "$line" | expect 'it has the input' '^HELLO$' ;;
+      'casemate exec -it box sh')
+        # A terminal of its own, and somebody who types.
+        text=$(python3 - "$casemate" ${line#casemate } <<'TYPIST'
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+said, typed = b"", False
+while True:
+    try:
+        piece = os.read(terminal, 4096)
+    except OSError:
+        break
+    if not piece:
+        break
+    said += piece
+    if not typed and (b"$ " in said or b"# " in said):
+        typed = True
+        os.write(terminal, b"test -t 0 && echo is-a-$((6 * 7))-terminal; exit 7\r")
+sys.stdout.buffer.write(said)
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+print(f"exit code {code}")
+TYPIST
+)
+        expect 'a shell has a terminal' 'is-a-42-terminal' <<< "$text"
+        expect 'its exit code is the command'"'"'s' '^exit code 7$' <<< "$text" ;;
+      'casemate containers logs box')
+        eval "$line" | expect 'the main process has a log' '^ready$' ;;
+      'run=$(casemate exec --detach box '*)
+        eval "$line"
+        expect 'a command is left running' '^[0-9a-f-]\{36\}$' <<< "$run" ;;
+      'kill -9 "$(pidof casemate)"')
+        # There may be others of that name on this machine.
+        { kill -9 "$server"; wait "$server" || true; } 2> /dev/null ;;
+      'make serve &')
+        # What was built and installed is what is tried.
+        begin "$address" "$http" ;;
+      'until casemate health; do sleep 1; done')
+        ready
+        eval "$line" > /dev/null
+        echo 'ok: a server comes back' ;;
+      'casemate attach "$run"')
+        eval "$line" | tr '\n' ' ' | expect 'nothing is lost when the server is killed' '^1 2 3 4 5 6 $' ;;
+      'casemate containers stop box')
+        eval "$line" | expect 'a container is stopped' 'STOPPED' ;;
+      *) echo "FAILED: tests/readme.sh does not know how to try: $line"; exit 1 ;;
+    esac
+    tried=$((tried + 1))
+  done 3< <(block sh)
+  unset -f casemate
+}
+if docker image inspect casemate-test/busybox:1 > /dev/null 2>&1; then
+  tried=0
+  containers
+  [ "$tried" = 11 ] || { echo "FAILED: $tried commands about containers in the README, expected 11"; exit 1; }
+elif [ -n "${CASEMATE_TEST_DOCKER:-}" ]; then
+  echo 'FAILED: no Docker daemon with casemate-test/busybox:1: scripts/docker.sh and scripts/test-images.sh make them'
+  exit 1
+else
+  echo '!! SKIPPED the containers of the README: no Docker daemon with casemate-test/busybox:1' >&2
 fi
 "$casemate" executions list | expect 'the CLI lists executions' 'echo'
 "$casemate" health | expect 'the probe answers' '.'
