@@ -304,6 +304,17 @@ impl Rules {
                 );
             }
         }
+        for (name, set) in [("default", &containers.default), ("cap", &containers.cap)] {
+            let key = |resource: &str| format!("containers.{name}.{resource}");
+            self.size(&key("memory"), set.memory, 8 * MIB, 1024 * GIB);
+            self.count(&key("cpu_millis"), set.cpu_millis.into(), 10, 1_000_000);
+            self.count(&key("cpu_weight"), set.cpu_weight.into(), 1, 10_000);
+            self.count(&key("pids"), set.pids.into(), 16, 4_000_000);
+            self.count(&key("open_files"), set.open_files, 64, 1 << 30);
+            self.size(&key("shared_memory"), set.shared_memory, 1, 1024 * GIB);
+            self.size(&key("log"), set.log, 4 * KIB, GIB);
+            self.count(&key("executions"), set.executions.into(), 1, 100_000);
+        }
         for name in containers.default.above(&containers.cap) {
             let text = format!("is above containers.cap.{name}; lower the one or raise the other");
             self.refuse(format!("containers.default.{name}"), text);

@@ -117,7 +117,7 @@ impl Containers {
         let entry = entry.clone();
         tokio::spawn(async move {
             let backend_id = entry.backend_id();
-            let (weak, backend) = (Arc::downgrade(&this), this.backend.clone());
+            let (weak, backend, registry) = (Arc::downgrade(&this), this.backend.clone(), this.registry.clone());
             // Held no longer than it takes to look: a server that goes away leaves the container as it is.
             drop(this);
             let broken = async {
@@ -133,12 +133,15 @@ impl Containers {
                 }
             };
             let main = async {
-                match entry.main() {
-                    Some(main) => drop(main.journal().ended().await),
-                    None => std::future::pending().await,
+                // It may have ended before anybody looked.
+                match registry.find(entry.origin.main_execution).await {
+                    Ok(main) => drop(main.journal().ended().await),
+                    Err(_) => std::future::pending().await,
                 }
             };
             let (reason, message) = tokio::select! {
+                // Its end is the container's: that comes first.
+                biased;
                 () = main => (EndReason::Exited, String::new()),
                 problem = broken => (EndReason::Killed, format!("its supervisor broke the protocol and it was killed: {problem}")),
                 ending = gone(&*backend, &backend_id) => match ending {

@@ -125,6 +125,13 @@ impl Containers {
 
     fn check_backend(&self, spec: &ContainerSpec) -> Result<()> {
         let facts = self.facts().map_err(|problem| Error::BackendUnavailable { problem })?;
+        if !facts.shares_files {
+            let problem =
+                "the backend is on another machine, where the supervisor inside a container cannot reach this \
+                           server; run casemate where the backend is"
+                    .to_owned();
+            return Err(Error::BackendUnavailable { problem });
+        }
         if spec.resources.disk_bytes > 0 && !facts.limits_disk {
             let text = "the backend's storage cannot limit the writable layer; leave it unset, or ask the operator";
             return Err(Error::invalid("spec.resources.disk_bytes", text));

@@ -61,7 +61,25 @@ async fn images_without_anything_and_with_nothing_to_do_run() {
         assert!(std::time::Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
-    assert_eq!(ended.end.unwrap().exit_code, 7);
+    let end = ended.end.unwrap();
+    assert_eq!((end.reason(), end.exit_code), (v1::ContainerEndReason::Exited, 7));
+    // However quick they are, how they ended is known.
+    for _ in 0..8 {
+        let request = v1::StreamLogsRequest {
+            container_id: house.spawn(sh("exit 3")).await.unwrap().id,
+            follow: true,
+            ..Default::default()
+        };
+        let mut log = house.containers().await.stream_logs(request).await.unwrap().into_inner();
+        let mut end = None;
+        while let Some(entry) = log.message().await.unwrap() {
+            if let Some(v1::stream_logs_response::Entry::End(found)) = entry.entry {
+                end = Some(found);
+            }
+        }
+        let end = end.unwrap();
+        assert_eq!((end.reason(), end.exit_code), (v1::ContainerEndReason::Exited, 3));
+    }
 }
 
 #[tokio::test]

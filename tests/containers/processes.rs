@@ -333,13 +333,8 @@ async fn input_by_offset_is_taken_once() {
     let execution = house.start(&container.id, process).await.unwrap();
     let mut executions = house.server().executions().await;
     let mut write = async |offset: u64, data: &str, eof: bool| {
-        let request = v1::WriteStdinRequest {
-            execution_id: execution.id.clone(),
-            offset,
-            data: data.to_owned().into(),
-            eof,
-            ..Default::default()
-        };
+        let request =
+            v1::WriteStdinRequest { execution_id: execution.id.clone(), offset, data: data.to_owned().into(), eof };
         executions.write_stdin(request).await.map(|answer| answer.into_inner().offset)
     };
     assert_eq!(write(1, "bcd", false).await.unwrap(), 4);
