@@ -4,10 +4,12 @@
 //!
 //!     cargo bench --bench edge [-- --seconds 2 --rounds 3 --only calls,layers --json FILE]
 //!
-//! Sections: `interpreters`, `calls`, `layers`, `start`, `watch`, `watchers`, `streams`, `computing`.
+//! Sections: `interpreters`, `calls`, `layers`, `start`, `watch`, `watchers`, `streams`, `computing`,
+//! `containers`.
 
 mod bare;
 mod calls;
+mod containers;
 mod interpreters;
 mod layers;
 mod load;
@@ -67,6 +69,9 @@ fn main() {
         }
         if wanted("computing") {
             streams::computing(plan, &mut report).await;
+        }
+        if wanted("containers") {
+            containers::measure(plan, &mut report).await;
         }
     });
     if let Some(path) = value("--json") {

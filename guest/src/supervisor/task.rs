@@ -99,8 +99,8 @@ pub async fn attend(
                 Event::Input => task.write(),
                 // Both in turn, so that neither has to wait for the other's end.
                 Event::Output => {
-                    task.read(0);
-                    task.read(1);
+                    task.read(0, false);
+                    task.read(1, false);
                     paused = None;
                 }
             },
@@ -186,10 +186,17 @@ impl Task {
     }
 
     /// Reads once. What comes after the end is thrown away: whoever still writes is not to wait.
-    fn read(&mut self, stream: usize) -> usize {
+    ///
+    /// The runtime knows only of what was there when it last asked the kernel. Whoever wants the last there is asks the
+    /// kernel itself: a process may have written and ended since.
+    fn read(&mut self, stream: usize, ask_kernel: bool) -> usize {
         let Some(fd) = self.pipes.outputs.get(stream).and_then(Option::as_ref) else { return 0 };
         let read = READ.with_borrow_mut(|buffer| {
-            let read = fd.try_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut buffer[..])?));
+            let mut once = |fd: &OwnedFd| Ok(rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut buffer[..]))?);
+            let read = match ask_kernel {
+                true => once(fd.get_ref()),
+                false => fd.try_io(Interest::READABLE, once),
+            };
             let mut state = self.process.state.borrow_mut();
             if let (Ok(length), None) = (&read, state.exit) {
                 let stream = if stream == 0 { Stream::Stdout } else { Stream::Stderr };
@@ -216,7 +223,7 @@ impl Task {
         for stream in 0..2 {
             let mut taken = 0;
             while taken < LAST {
-                match self.read(stream) {
+                match self.read(stream, true) {
                     0 => break,
                     length => taken += length,
                 }

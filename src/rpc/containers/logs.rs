@@ -208,7 +208,9 @@ fn cut(events: &mut Vec<Event>, lines: u64, streams: [bool; 2]) {
             if left == 0 {
                 *offset += newline as u64 + 1;
                 *data = data.slice(newline + 1..);
-                events.drain(..at);
+                // A line that ends with its piece leaves nothing of that piece.
+                let first = at + usize::from(data.is_empty());
+                events.drain(..first);
                 return;
             }
             end = newline;

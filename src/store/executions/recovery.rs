@@ -22,7 +22,10 @@ pub fn said(db: &Connection, id: ExecutionId) -> rusqlite::Result<Vec<Event>> {
     for chunk in chunks.query_map([id.as_bytes()], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?)))? {
         let (blob, crc) = chunk?;
         match checked_events(&blob, crc) {
-            Ok(chunk) => events.extend(chunk),
+            // The end counts once its record says so, and comes again if that was not written.
+            Ok(chunk) => {
+                events.extend(chunk.into_iter().filter(|event| !matches!(event.kind, EventKind::Finished { .. })))
+            }
             // A gap in what one run said is no reason to refuse all others.
             Err(error) => {
                 tracing::error!(execution = %id, %error, "a piece of what it said is damaged and left out");
