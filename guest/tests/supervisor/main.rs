@@ -10,8 +10,10 @@ mod speed;
 mod watch;
 mod zips;
 
+use std::collections::HashMap;
+
 use casemate_guest::protocol::{Exit, FromGuest, Settings, Signal, Spec, StartFailure, Terminal, ToGuest, User};
-use peer::{PLENTY, Peer, id, sh, until};
+use peer::{Outcome, PLENTY, Peer, gather, id, sh, until};
 
 #[test]
 fn output_and_codes_come_back() {
@@ -23,6 +25,32 @@ fn output_and_codes_come_back() {
     peer.ping(1);
     peer.reconnect();
     assert_eq!(peer.known, []);
+}
+
+#[test]
+fn what_a_process_writes_last_is_there_however_many_end_at_once() {
+    let mut peer = Peer::new();
+    for round in 0..10 {
+        let numbers = round * 100 + 1..round * 100 + 101;
+        for number in numbers.clone() {
+            peer.start(number, sh("echo out; echo err >&2"), b"");
+            peer.attach(number, 0, PLENTY);
+        }
+        let mut outcomes: HashMap<u32, Outcome> = numbers.clone().map(|number| (number, Outcome::default())).collect();
+        let mut ats: HashMap<u32, Option<u64>> = HashMap::new();
+        let mut left = 100;
+        while left > 0 {
+            let (message, payload) = peer.find(|message, payload| Some((message.clone(), payload.clone())));
+            for number in numbers.clone() {
+                let (outcome, at) = (outcomes.get_mut(&number).unwrap(), ats.entry(number).or_default());
+                left -= usize::from(gather(outcome, at, number, &message, &payload).is_some());
+            }
+        }
+        for (number, outcome) in outcomes {
+            assert_eq!((&*outcome.stdout, &*outcome.stderr), (&b"out\n"[..], &b"err\n"[..]), "{number}");
+            peer.release(number);
+        }
+    }
 }
 
 #[test]
