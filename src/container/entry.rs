@@ -11,7 +11,11 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
+
+/// How long a call waits for a container that is being found again.
+const ADOPTION: Duration = Duration::from_secs(5);
 
 /// A container in memory.
 pub(super) struct Entry {
@@ -149,6 +153,12 @@ impl Entry {
             }
         };
         Err(Error::ContainerNotReady { id, problem })
+    }
+
+    /// Waits a moment for a container that a new server has not found again yet.
+    pub(super) async fn adopted(&self) {
+        let found = self.until(|state| state != ContainerState::Unreachable);
+        let _ = tokio::time::timeout(ADOPTION, found).await;
     }
 
     /// Something runs in it.

@@ -60,6 +60,7 @@ impl Containers {
         if entry.state() == ContainerState::Paused {
             return Ok(entry.container());
         }
+        entry.adopted().await;
         entry.ready()?;
         self.backend.pause(&entry.backend_id()).await.map_err(super::manager::backend_error)?;
         self.frozen(&entry, ContainerState::Running, ContainerState::Paused);
@@ -69,6 +70,7 @@ impl Containers {
     /// Thaws all processes.
     pub async fn resume(&self, name: &str, viewer: &Viewer) -> Result<Container> {
         let entry = self.find(name, viewer)?;
+        entry.adopted().await;
         if entry.state() != ContainerState::Paused {
             entry.ready()?;
             return Ok(entry.container());
@@ -238,6 +240,11 @@ impl Containers {
 
     /// A container is over: its place is free, and what it had on the host is put away.
     async fn conclude(&self, entry: &Arc<Entry>, state: ContainerState, problem: String, end: Option<ContainerEnd>) {
+        self.guests.remove(entry.origin.id);
+        // Whoever is told that it is over finds nothing of it, unless something of it is to be kept.
+        if entry.origin.spec.retention.is_zero() || state == ContainerState::Failed {
+            self.remove_sandbox(entry).await;
+        }
         self.roster.lock().release(entry);
         entry.change(|status| {
             status.state = state;
@@ -247,10 +254,6 @@ impl Containers {
         });
         if let Err(error) = self.save(entry).await {
             tracing::error!(container = %entry.origin.id, %error, "the end of a container could not be recorded");
-        }
-        self.guests.remove(entry.origin.id);
-        if entry.origin.spec.retention.is_zero() || state == ContainerState::Failed {
-            self.remove_sandbox(entry).await;
         }
     }
 

@@ -257,6 +257,7 @@ impl Containers {
     /// What a container consumes, and how many executions run in it.
     pub async fn consumption(&self, name: &str, viewer: &Viewer) -> Result<(Consumption, u32)> {
         let entry = self.find(name, viewer)?;
+        entry.adopted().await;
         if entry.state() != ContainerState::Paused {
             entry.ready()?;
         }

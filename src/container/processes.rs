@@ -65,6 +65,7 @@ impl Containers {
             return never_began(known);
         }
         let spec = self.check(&entry, &new)?;
+        entry.adopted().await;
         let link = entry.ready()?;
         let limits = self.limits(&new);
         let open = new.keep_stdin_open;

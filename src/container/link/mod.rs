@@ -8,6 +8,8 @@
 mod channel;
 mod connection;
 mod listener;
+#[cfg(test)]
+mod tests;
 
 pub use channel::Channel;
 
