@@ -52,9 +52,11 @@ mod ledger;
 mod live;
 mod recent;
 mod registry;
+mod run;
 pub mod stdin;
 mod survival;
 
 pub use admission::{Lane, Slot};
 pub use live::{Ended, Live};
-pub use registry::{Begun, NoObserver, Registry, RegistryConfig, RegistryObserver, Run, Start, Turnstile};
+pub use registry::{Begun, NoObserver, Registry, RegistryConfig, RegistryObserver, Start};
+pub use run::{Run, Turnstile};

@@ -1,9 +1,10 @@
 //! All executions: how they begin, run, end, and are found again.
 
-use super::admission::{Admission, Lane, Place, Slot};
+use super::admission::{Admission, Lane, Place};
 use super::keeper::{self, Keeper};
 use super::live::{Ended, Live};
 use super::recent::Recent;
+use super::run::Run;
 use super::stdin::Stdin;
 use super::survival;
 use crate::domain::execution::{Execution, Exit, Origin, Subject};
@@ -17,7 +18,6 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,10 +118,10 @@ pub struct Registry {
 pub(super) struct Shared {
     pub(super) running: DashMap<ExecutionId, Arc<Live>>,
     recent: Recent,
-    admission: Admission,
+    pub(super) admission: Admission,
     pub(super) keeper: Keeper,
     observer: Arc<dyn RegistryObserver>,
-    closing: AtomicBool,
+    pub(super) closing: AtomicBool,
     /// Told whenever the last running execution ends.
     idle: Notify,
     ledgers: Option<PathBuf>,
@@ -374,7 +374,7 @@ impl Shared {
     }
 
     /// Writes how an execution ended, then shows it.
-    async fn settle_durably(self: Arc<Self>, live: Arc<Live>) -> Result<()> {
+    pub(super) async fn settle_durably(self: Arc<Self>, live: Arc<Live>) -> Result<()> {
         let kept = self.keeper.now(live.clone()).await;
         if let Err(error) = &kept {
             tracing::error!(%error, execution = %live.origin().id, "the end of an execution could not be recorded");
@@ -385,7 +385,7 @@ impl Shared {
     }
 
     /// An execution has ended: from here on it is found among the recent ones.
-    fn settle(&self, live: Arc<Live>) {
+    pub(super) fn settle(&self, live: Arc<Live>) {
         let execution = live.execution();
         self.observer.ended(&execution);
         if let Some(outcome) = &execution.outcome {
@@ -399,159 +399,6 @@ impl Shared {
         }
         if self.closing.load(Ordering::Acquire) && self.bound().next().is_none() {
             self.idle.notify_waiters();
-        }
-    }
-}
-
-/// The one handle that drives a new execution. Dropping it before its end cancels the execution.
-pub struct Run {
-    live: Arc<Live>,
-    place: Option<Place>,
-    /// Where it gets its slot later, if it has no place yet.
-    later: Option<Box<Lane>>,
-    shared: Arc<Shared>,
-    over: bool,
-}
-
-impl Run {
-    /// The execution.
-    pub fn live(&self) -> &Arc<Live> {
-        &self.live
-    }
-
-    /// Waits for a slot, runs `guest`, and records how it ended. Answers when readers see the end, which
-    /// for an execution with a request id is when it is on disk; an error says that it could not get there.
-    pub async fn drive<F>(mut self, guest: impl FnOnce(Arc<Live>) -> F) -> Result<Arc<Live>>
-    where
-        F: Future<Output = Ended>,
-    {
-        let ended = self.supervise(guest).await;
-        self.finish(ended).await
-    }
-
-    /// As [`Run::drive`], for an execution that was begun with [`Registry::begin_later`]: the guest itself waits
-    /// for its slot when it needs one, says when it starts, and heeds [`Live::end_wished`].
-    pub async fn conduct<F>(mut self, guest: impl FnOnce(Arc<Live>, Turnstile) -> F) -> Result<Arc<Live>>
-    where
-        F: Future<Output = Ended>,
-    {
-        let turnstile = Turnstile { shared: self.shared.clone(), lane: self.later.take() };
-        let ended = guest(self.live.clone(), turnstile).await;
-        self.finish(ended).await
-    }
-
-    async fn finish(mut self, ended: Ended) -> Result<Arc<Live>> {
-        self.live.close(ended);
-        self.over = true;
-        let (shared, live) = (self.shared.clone(), self.live.clone());
-        if live.is_durable() {
-            // A task of its own: the caller may go away while the disk is busy.
-            tokio::spawn(shared.settle_durably(live.clone())).await.map_err(|error| {
-                Error::Internal(format!("recording execution {} failed: {error}", live.origin().id))
-            })??;
-        } else {
-            live.journal().publish();
-            shared.settle(live.clone());
-        }
-        Ok(live)
-    }
-
-    async fn supervise<F>(&mut self, guest: impl FnOnce(Arc<Live>) -> F) -> Ended
-    where
-        F: Future<Output = Ended>,
-    {
-        let live = self.live.clone();
-        let _slot = match self.place.take() {
-            Some(Place::Slot(slot)) => slot,
-            Some(Place::Seat(seat)) => tokio::select! {
-                biased;
-                ended = live.end_wished() => return ended,
-                slot = seat.slot() => match slot {
-                    Ok(slot) => slot,
-                    Err(error) => return Ended::new(Exit::ServerShutdown, error.to_string()),
-                },
-            },
-            None => return Ended::new(Exit::Internal, "it had no place to run"),
-        };
-        live.journal().start(0);
-        tokio::select! {
-            biased;
-            ended = live.end_wished() => ended,
-            ended = guest(live.clone()) => ended,
-        }
-    }
-
-    /// Records the intent. Answers the earlier one if there was one.
-    async fn commit_intent(&self, request_id: RequestId) -> Result<Option<Intent>> {
-        let live = self.live.clone();
-        self.shared
-            .keeper
-            .store()
-            .write(move |db| {
-                let execution = live.execution();
-                if let Some(known) = executions::intent(db, &execution.origin.principal, request_id)? {
-                    return Ok(Some(known));
-                }
-                executions::put(db, &execution, live.fingerprint(), None)?;
-                Ok(None)
-            })
-            .await
-    }
-
-    /// Takes back an execution that never was.
-    fn forget(mut self) {
-        self.over = true;
-        self.shared.running.remove(&self.live.origin().id);
-        if let Some(ledger) = self.live.ledger() {
-            ledger.remove();
-        }
-    }
-
-    /// Takes back an execution that could not begin, for the caller to be told why. One with a request id stays, as one
-    /// that never began: a retry is told the same.
-    pub async fn refuse(self, message: String) -> Result<()> {
-        if self.live.is_durable() {
-            return self.finish(Ended::new(Exit::NotStarted, message)).await.map(drop);
-        }
-        self.forget();
-        Ok(())
-    }
-}
-
-/// Lets a conducted execution through to a slot.
-pub struct Turnstile {
-    shared: Arc<Shared>,
-    lane: Option<Box<Lane>>,
-}
-
-impl Turnstile {
-    /// Waits for a slot, first come, first served; an error when the server shuts down.
-    pub async fn slot(&self) -> Result<Slot> {
-        let lane = self.lane.as_deref();
-        let lane = lane.ok_or_else(|| Error::Internal("an execution with a place of its own was conducted".into()))?;
-        self.shared.admission.wait(lane).await
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        // One that goes on without this server is found by the next.
-        if self.over || (self.live.survives() && self.shared.closing.load(Ordering::Acquire)) {
-            return;
-        }
-        let live = self.live.clone();
-        // A guest that was conducted may have left word of what its sudden end did.
-        let early = || Ended::new(Exit::Cancelled, "the call that ran it ended early, and so did the run");
-        live.close(live.end_reason().unwrap_or_else(early));
-        let shared = self.shared.clone();
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) if live.is_durable() => {
-                runtime.spawn(shared.settle_durably(live));
-            }
-            _ => {
-                live.journal().publish();
-                shared.settle(live);
-            }
         }
     }
 }
