@@ -206,9 +206,16 @@ impl Containers {
         if name.is_empty() {
             return Err(Error::invalid("container_id", "is required: an id or a name"));
         }
-        let id = name.parse().ok().or_else(|| self.roster.lock().names.get(name).copied());
-        let entry = id.and_then(|id| self.entries.get(&id).map(|entry| entry.value().clone()));
         let visible = |entry: &Arc<Entry>| viewer.administers || entry.origin.principal == viewer.name;
+        let id = name.parse().ok().or_else(|| self.roster.lock().names.get(name).copied());
+        let entry = match id {
+            Some(id) => self.entries.get(&id).map(|entry| entry.value().clone()),
+            // The name of one that is over is free, but the last that had it can still be read by it.
+            None => {
+                let named = self.entries.iter().filter(|entry| entry.origin.name == name && visible(entry.value()));
+                named.max_by_key(|entry| entry.origin.id).map(|entry| entry.value().clone())
+            }
+        };
         entry.filter(visible).ok_or_else(|| Error::ContainerNotFound { name: name.chars().take(80).collect() })
     }
 

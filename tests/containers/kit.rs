@@ -104,6 +104,19 @@ impl House {
         self.containers().await.get_container(request).await.unwrap().into_inner().container.unwrap()
     }
 
+    /// Waits until a container is over: its log says so.
+    pub async fn ended(&self, id: &str) -> v1::ContainerEnd {
+        let request = v1::StreamLogsRequest { container_id: id.into(), follow: true, ..Default::default() };
+        let mut log = self.containers().await.stream_logs(request).await.unwrap().into_inner();
+        let mut end = None;
+        while let Some(entry) = log.message().await.unwrap() {
+            if let Some(v1::stream_logs_response::Entry::End(found)) = entry.entry {
+                end = Some(found);
+            }
+        }
+        end.expect("the last word is how it ended")
+    }
+
     pub async fn kill(&self, id: &str) -> v1::KillContainerResponse {
         let request = v1::KillContainerRequest { container_id: id.into(), ..Default::default() };
         self.containers().await.kill_container(request).await.unwrap().into_inner()

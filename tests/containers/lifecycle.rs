@@ -3,7 +3,6 @@
 use crate::harness::{PATIENCE, reason};
 use crate::kit::{BUSYBOX, EMPTY, House, ask, docker, image, sh};
 use casemate::proto::v1;
-use std::time::Duration;
 use tonic::Code;
 use v1::watch_containers_response::Event;
 
@@ -52,32 +51,14 @@ async fn images_without_anything_and_with_nothing_to_do_run() {
     let house = House::open().await;
     // The image's own command: one static program in an empty file system.
     let container = house.spawn(image(EMPTY, &[])).await.unwrap();
-    let deadline = std::time::Instant::now() + PATIENCE;
-    let ended = loop {
-        let found = house.get(&container.id).await;
-        if found.state() == v1::ContainerState::Ended {
-            break found;
-        }
-        assert!(std::time::Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
-    let end = ended.end.unwrap();
+    let end = house.ended(&container.id).await;
+    // Its name is free, and it can still be read by it.
+    assert_eq!(house.get(&container.name).await.id, container.id);
     assert_eq!((end.reason(), end.exit_code), (v1::ContainerEndReason::Exited, 7));
     // However quick they are, how they ended is known.
     for _ in 0..8 {
-        let request = v1::StreamLogsRequest {
-            container_id: house.spawn(sh("exit 3")).await.unwrap().id,
-            follow: true,
-            ..Default::default()
-        };
-        let mut log = house.containers().await.stream_logs(request).await.unwrap().into_inner();
-        let mut end = None;
-        while let Some(entry) = log.message().await.unwrap() {
-            if let Some(v1::stream_logs_response::Entry::End(found)) = entry.entry {
-                end = Some(found);
-            }
-        }
-        let end = end.unwrap();
+        let quick = house.spawn(sh("exit 3")).await.unwrap();
+        let end = house.ended(&quick.id).await;
         assert_eq!((end.reason(), end.exit_code), (v1::ContainerEndReason::Exited, 3));
     }
 }
@@ -167,15 +148,7 @@ async fn clocks_end_containers() {
     // As long as something runs in it, it is not idle.
     let busy = house.start(&idle.id, crate::kit::shell("sleep 1")).await.unwrap();
     for (id, expected) in [(&short.id, v1::ContainerEndReason::Expired), (&idle.id, v1::ContainerEndReason::Idle)] {
-        let request = v1::StreamLogsRequest { container_id: id.clone(), follow: true, ..Default::default() };
-        let mut log = house.containers().await.stream_logs(request).await.unwrap().into_inner();
-        let mut end = None;
-        while let Some(entry) = log.message().await.unwrap() {
-            if let Some(v1::stream_logs_response::Entry::End(found)) = entry.entry {
-                end = Some(found);
-            }
-        }
-        assert_eq!(end.unwrap().reason(), expected);
+        assert_eq!(house.ended(id).await.reason(), expected);
     }
     assert_eq!(house.execution(&busy.id).await.state(), v1::ExecutionState::Succeeded);
 }

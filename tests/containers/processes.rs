@@ -3,7 +3,6 @@
 use crate::harness::reason;
 use crate::kit::{House, PYTHON, Ran, docker, image, shell};
 use casemate::proto::v1;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
@@ -419,13 +418,6 @@ async fn the_end_of_a_container_is_the_end_of_what_runs_in_it() {
     let execution = house.start(&other.id, shell("sleep 1000")).await.unwrap();
     crate::kit::ask(&["kill", &format!("casemate-{}", other.id)]);
     assert_eq!(house.follow(&execution.id, 0).await.reason(), v1::ExitReason::ContainerStopped);
-    let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
-    let end = loop {
-        if let Some(end) = house.get(&other.id).await.end {
-            break end;
-        }
-        assert!(std::time::Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    };
+    let end = house.ended(&other.id).await;
     assert_eq!(end.reason(), v1::ContainerEndReason::Vanished);
 }
