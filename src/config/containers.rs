@@ -2,7 +2,7 @@
 
 use super::forms;
 use super::templates::TemplateSection;
-use crate::container::{ContainerPolicy, ContainersConfig};
+use crate::container::{ContainerPolicy, ContainersConfig, ControlMode};
 use crate::domain::container::Resources;
 use crate::domain::image::ImageRule;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,8 @@ pub struct ContainersSection {
     /// How long the supervisor of a new container may take to answer.
     #[serde(with = "forms::duration")]
     pub start_timeout: Duration,
+    /// How containers are spoken with.
+    pub control: ControlMode,
     /// What becomes of containers when the server is shut down.
     pub on_shutdown: OnShutdown,
     /// Wall time of a process where nobody asks.
@@ -159,6 +161,7 @@ impl Default for ContainersSection {
             keep_ended: HOUR,
             journal: MIB,
             start_timeout: Duration::from_secs(20),
+            control: ControlMode::Auto,
             on_shutdown: OnShutdown::Keep,
             process_time: HOUR,
             max_process_time: 24 * HOUR,
@@ -262,6 +265,7 @@ impl ContainersSection {
             wall_time: (self.process_time, self.max_process_time),
             output_bytes: output,
             start_timeout: self.start_timeout,
+            control: self.control,
             outlive: self.on_shutdown == OnShutdown::Keep,
         }
     }

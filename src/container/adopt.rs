@@ -4,6 +4,7 @@ use super::backend::{BackendError, Found, Standing};
 use super::entry::Entry;
 use super::manager::Containers;
 use super::processes::container_of;
+use super::unsupervised;
 use crate::domain::container::{ContainerState, EndReason};
 use crate::domain::id::ContainerId;
 use crate::execution::Run;
@@ -67,12 +68,13 @@ async fn adopt(containers: Arc<Containers>, entry: Arc<Entry>, runs: Vec<Run>) {
     let ending = entry.status().ending;
     let live = matches!(standing, Some(Standing::Running { .. }));
     // From here on its guest can come back; whatever it has to tell is of these processes.
-    let link = match live {
+    let supervised = live && !entry.is_unsupervised();
+    let link = match supervised {
         true => containers.listen(&entry),
         false => Err(std::io::ErrorKind::NotFound.into()),
     };
     if let Err(error) = &link
-        && live
+        && supervised
     {
         tracing::error!(container = %id, %error, "its supervisor has no socket to come back to");
     }
@@ -96,6 +98,9 @@ async fn adopt(containers: Arc<Containers>, entry: Arc<Entry>, runs: Vec<Run>) {
             }
         }
         (_, Some(Standing::Running { paused, .. })) => {
+            if entry.is_unsupervised() && !paused {
+                unsupervised::sweep_all(&*containers.backend, &entry).await;
+            }
             entry.change(|status| {
                 status.state = if paused { ContainerState::Paused } else { ContainerState::Running };
                 status.started.get_or_insert_with(crate::domain::time::Timestamp::now);

@@ -4,11 +4,16 @@
 //! everything that happens inside a sandbox, as long as the supervisor there answers.
 
 use crate::domain::container::{Consumption, Resources, Tmpfs};
+use crate::domain::event::OutputStream;
 use crate::domain::id::ContainerId;
 use crate::domain::image::ImageReference;
 use crate::domain::time::Timestamp;
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures_core::Stream;
 use std::path::PathBuf;
+use std::pin::Pin;
+use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
 /// Why a backend did not do what it was asked.
@@ -86,6 +91,49 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What a sandbox consumes.
     async fn consumption(&self, id: &str) -> BackendResult<Consumption>;
+
+    /// What the first process of a sandbox writes, from now on. Asked for before the start, it is everything.
+    async fn attach(&self, id: &str) -> BackendResult<ProcessOutput>;
+
+    /// Runs a further process in a sandbox that runs, by the backend's own means.
+    async fn exec(&self, id: &str, request: &ExecRequest) -> BackendResult<BackendProcess>;
+
+    /// Exit code of such a process; none while it runs. `NotFound` a while after its end, and when its sandbox is gone.
+    async fn exec_exit(&self, process: &str) -> BackendResult<Option<i32>>;
+
+    /// Gives the terminal of such a process another size. Nothing for one that is over.
+    async fn exec_resize(&self, process: &str, columns: u16, rows: u16) -> BackendResult<()>;
+
+    /// Sends a signal to the first process of a sandbox. Nothing for one that does not run.
+    async fn signal(&self, id: &str, signal: i32) -> BackendResult<()>;
+}
+
+/// A process that is to run in a sandbox by the backend's own means.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecRequest {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Variables on top of the sandbox's, each `NAME=VALUE`.
+    pub environment: Vec<String>,
+    /// Working directory; empty for the sandbox's.
+    pub working_directory: String,
+    /// User, as in a blueprint; empty for the sandbox's.
+    pub user: String,
+    /// Columns and rows of its terminal; none for a process without one.
+    pub terminal: Option<(u16, u16)>,
+}
+
+/// What a process writes, in pieces. Ends when all who hold it in the sandbox have closed it; an error ends it, too.
+pub type ProcessOutput = Pin<Box<dyn Stream<Item = BackendResult<(OutputStream, Bytes)>> + Send>>;
+
+/// A process that runs by the backend's own means.
+pub struct BackendProcess {
+    /// Its id at the backend.
+    pub id: String,
+    /// Its input. Shutting it down ends the input.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+    /// Its output.
+    pub output: ProcessOutput,
 }
 
 /// What a backend is.

@@ -2,13 +2,14 @@
 
 use super::changes::Changes;
 use super::link::Link;
+use super::unsupervised::Handle;
 use crate::domain::container::{Container, ContainerOrigin, ContainerState, ContainerStatus, Control, EndReason};
 use crate::domain::id::ExecutionId;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::execution::{Lane, Live};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +17,14 @@ use tokio::sync::Notify;
 
 /// How long a call waits for a container that is being found again.
 const ADOPTION: Duration = Duration::from_secs(5);
+
+/// How a container that runs is spoken with.
+pub(super) enum Way {
+    /// Through its supervisor.
+    Guest(Link),
+    /// By the backend's own means.
+    Backend,
+}
 
 /// A container in memory.
 pub(super) struct Entry {
@@ -28,6 +37,8 @@ pub(super) struct Entry {
     pub(super) lane: Lane,
     /// What runs in it, its main process included.
     running: Mutex<BTreeMap<ExecutionId, Arc<Live>>>,
+    /// Of those, what the backend runs.
+    handles: Mutex<HashMap<ExecutionId, Handle>>,
     /// Told when it is to end without any grace.
     pub(super) hurry: Notify,
     /// Told when it runs, cannot, or is over.
@@ -45,6 +56,7 @@ impl Entry {
             link: Mutex::default(),
             lane,
             running: Mutex::default(),
+            handles: Mutex::default(),
             hurry: Notify::new(),
             settled: Notify::new(),
         })
@@ -128,16 +140,31 @@ impl Entry {
         self.link.lock().clone()
     }
 
+    pub(super) fn take_link(&self) -> Option<Link> {
+        self.link.lock().take()
+    }
+
     pub(super) fn set_link(&self, link: Link) {
         *self.link.lock() = Some(link);
     }
 
-    /// The link of a container that runs.
-    pub(super) fn ready(&self) -> Result<Link> {
+    /// Whether it has no supervisor, and never will.
+    pub(super) fn is_unsupervised(&self) -> bool {
+        matches!(self.status.lock().control, Control::Backend { .. })
+    }
+
+    /// Whether somebody wants it to end.
+    pub(super) fn is_ending(&self) -> bool {
+        self.status.lock().ending.is_some()
+    }
+
+    /// How to speak with a container that runs.
+    pub(super) fn ready(&self) -> Result<Way> {
         let id = self.origin.id;
         let problem = match self.state() {
+            ContainerState::Running if self.is_unsupervised() => return Ok(Way::Backend),
             ContainerState::Running => match self.link() {
-                Some(link) => return Ok(link),
+                Some(link) => return Ok(Way::Guest(link)),
                 None => "cannot be reached yet; try again".to_owned(),
             },
             ContainerState::Paused => "is paused; resume it first (ResumeContainer)".into(),
@@ -167,9 +194,20 @@ impl Entry {
         self.active();
     }
 
+    /// The backend runs it.
+    pub(super) fn hold(&self, id: ExecutionId, handle: Handle) {
+        self.handles.lock().insert(id, handle);
+    }
+
+    /// What acts upon something that the backend runs, while it does.
+    pub(super) fn handle(&self, id: ExecutionId) -> Option<Handle> {
+        self.handles.lock().get(&id).cloned()
+    }
+
     /// It runs no more.
     pub(super) fn left(&self, id: ExecutionId) {
         self.running.lock().remove(&id);
+        self.handles.lock().remove(&id);
         self.active();
     }
 

@@ -1,5 +1,6 @@
 //! How a container ends: by itself, by somebody's wish, by the clock.
 
+use super::backend::{Backend, BackendError, Ending};
 use super::entry::Entry;
 use super::link::LinkState;
 use super::manager::{Containers, Roster, Viewer};
@@ -104,7 +105,7 @@ impl Containers {
         let _ = self.end(&entry, EndReason::ServerShutdown, message, grace).await;
     }
 
-    fn begin_end(self: &Arc<Self>, entry: &Arc<Entry>, reason: EndReason, message: String, grace: Duration) {
+    pub(super) fn begin_end(self: &Arc<Self>, entry: &Arc<Entry>, reason: EndReason, message: String, grace: Duration) {
         if entry.doom(reason) {
             self.save_later(entry);
             tokio::spawn(self.clone().finish(entry.clone(), reason, message, grace));
@@ -134,7 +135,12 @@ impl Containers {
                     }
                 }
             };
+            let unsupervised = entry.is_unsupervised();
             let main = async {
+                if unsupervised {
+                    // It is the sandbox's first process, and what is known of it ends with the server.
+                    return std::future::pending().await;
+                }
                 // It may have ended before anybody looked.
                 match registry.find(entry.origin.main_execution).await {
                     Ok(main) => drop(main.journal().ended().await),
@@ -147,8 +153,11 @@ impl Containers {
                 () = main => (EndReason::Exited, String::new()),
                 problem = broken => (EndReason::Killed, format!("its supervisor broke the protocol and it was killed: {problem}")),
                 ending = gone(&*backend, &backend_id) => match ending {
-                    true => (EndReason::OutOfMemory, "it ran out of memory; give it more (resources.memory_bytes)".to_owned()),
-                    false => (EndReason::Vanished, "it was ended from outside of this server".to_owned()),
+                    Some(Ending { out_of_memory: true, .. }) => {
+                        (EndReason::OutOfMemory, "it ran out of memory; give it more (resources.memory_bytes)".to_owned())
+                    }
+                    Some(_) if unsupervised => (EndReason::Exited, String::new()),
+                    _ => (EndReason::Vanished, "it was ended from outside of this server".to_owned()),
                 },
                 expired = clock(&entry) => expired,
                 () = entry.until(|state| state == ContainerState::Stopping || state.is_over()) => return,
@@ -174,11 +183,9 @@ impl Containers {
         let backend_id = entry.backend_id();
         // Frozen processes hear no signal.
         let _ = self.backend.resume(&backend_id).await;
-        let main = entry.main();
-        if let (Some(main), Some(link), false) = (&main, entry.link(), grace.is_zero()) {
-            link.signal(*main.origin().id.as_bytes(), entry.origin.stop_signal, Signal::Group);
+        if !grace.is_zero() {
             tokio::select! {
-                _ = main.journal().ended() => {}
+                () = self.ask_to_stop(&entry, &backend_id) => {}
                 () = entry.hurry.notified() => {}
                 () = tokio::time::sleep(grace) => {}
             }
@@ -205,6 +212,19 @@ impl Containers {
         self.observer.ended(&entry.container());
     }
 
+    /// Asks the main process to stop, and waits until it does.
+    async fn ask_to_stop(&self, entry: &Entry, backend_id: &str) {
+        if let (Some(main), Some(link)) = (entry.main(), entry.link()) {
+            link.signal(*main.origin().id.as_bytes(), entry.origin.stop_signal, Signal::Group);
+            main.journal().ended().await;
+        } else if entry.is_unsupervised() {
+            match self.backend.signal(backend_id, entry.origin.stop_signal).await {
+                Ok(()) => drop(gone(&*self.backend, backend_id).await),
+                Err(error) => tracing::warn!(container = %entry.origin.id, %error, "it could not be asked to stop"),
+            }
+        }
+    }
+
     /// Ends all that runs in it, and waits until that is told of.
     async fn kill_processes(&self, entry: &Entry) {
         let running = entry.running();
@@ -228,7 +248,7 @@ impl Containers {
             };
             match ended {
                 Ok(ending) => return (ending.code, ending.out_of_memory),
-                Err(super::backend::BackendError::NotFound(_)) => return (0, false),
+                Err(BackendError::NotFound(_)) => return (0, false),
                 Err(error) => {
                     tracing::warn!(container = %entry.origin.id, %error, "it could not be killed yet");
                     entry.change(|status| status.problem = format!("it could not be killed yet: {error}"));
@@ -296,12 +316,12 @@ async fn all_ended(running: &[Arc<Live>]) {
     }
 }
 
-/// Waits until a sandbox does not run. Answers whether memory ran out.
-async fn gone(backend: &dyn super::backend::Backend, id: &str) -> bool {
+/// Waits until a sandbox does not run. Answers how it ended; none for one that is not there any more.
+async fn gone(backend: &dyn Backend, id: &str) -> Option<Ending> {
     loop {
         match backend.ended(id).await {
-            Ok(ending) => return ending.out_of_memory,
-            Err(super::backend::BackendError::NotFound(_)) => return false,
+            Ok(ending) => return Some(ending),
+            Err(BackendError::NotFound(_)) => return None,
             // The backend is away; the sandbox may run on.
             Err(_) => tokio::time::sleep(AGAIN).await,
         }

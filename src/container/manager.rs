@@ -5,6 +5,7 @@ use super::changes::Changes;
 use super::entry::Entry;
 use super::guests::Guests;
 use super::policy::ContainerPolicy;
+use super::raise::ControlMode;
 use super::{adopt, keeping};
 use crate::domain::container::{Consumption, Container, ContainerState, SandboxPolicy};
 use crate::domain::id::{ContainerId, RequestId};
@@ -48,6 +49,8 @@ pub struct ContainersConfig {
     pub output_bytes: (u64, u64),
     /// How long the supervisor of a new container may take to answer.
     pub start_timeout: Duration,
+    /// How containers are spoken with.
+    pub control: ControlMode,
     /// Whether containers go on when the server is shut down.
     pub outlive: bool,
 }

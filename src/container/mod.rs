@@ -14,13 +14,16 @@ mod paths;
 mod policy;
 mod process;
 mod processes;
+mod raise;
 mod signal;
 mod spawn;
+mod unsupervised;
 mod variables;
 mod wish;
 
 pub use manager::{ContainerFilter, Containers, ContainersConfig, ContainersObserver, ContainersParts, News, Viewer};
 pub use policy::ContainerPolicy;
 pub use processes::NewProcess;
+pub use raise::ControlMode;
 pub use spawn::Order;
 pub use wish::{ResourcesWish, Wish};

@@ -1,9 +1,9 @@
 //! Processes in containers, as executions.
 
-use super::entry::Entry;
+use super::entry::{Entry, Way};
 use super::link::{Channel, Link};
 use super::manager::{Containers, Viewer};
-use super::{process, signal, variables};
+use super::{process, signal, unsupervised, variables};
 use crate::domain::execution::{Exit, Subject};
 use crate::domain::id::{ContainerId, RequestId};
 use crate::domain::limits::{Limits, LimitsPolicy};
@@ -66,7 +66,13 @@ impl Containers {
         }
         let spec = self.check(&entry, &new)?;
         entry.adopted().await;
-        let link = entry.ready()?;
+        let way = entry.ready()?;
+        if let Way::Backend = way
+            && new.clear_environment
+        {
+            let text = "cannot be had in this container: it has no supervisor, and the backend adds its variables";
+            return Err(Error::invalid("process.clear_environment", text));
+        }
         let limits = self.limits(&new);
         let open = new.keep_stdin_open;
         let start = Start {
@@ -84,9 +90,14 @@ impl Containers {
             target: target(&entry),
             lane: entry.lane.clone(),
         };
-        match self.registry.begin_outside(start).await? {
-            Begun::Existing(known) => never_began(known),
-            Begun::New(run) => self.launch(entry, link, run, spec).await,
+        let begun = match &way {
+            Way::Guest(_) => self.registry.begin_outside(start).await?,
+            Way::Backend => self.registry.begin_beside(start).await?,
+        };
+        match (begun, way) {
+            (Begun::Existing(known), _) => never_began(known),
+            (Begun::New(run), Way::Guest(link)) => self.launch(entry, link, run, spec).await,
+            (Begun::New(run), Way::Backend) => self.launch_beside(entry, run, spec).await,
         }
     }
 
@@ -105,23 +116,7 @@ impl Containers {
             keep_stdin_open: false,
             wall_time_ms: None,
         };
-        let limits = Limits { wall_time: FOREVER, output_bytes: origin.spec.resources.log_bytes, ..outside_limits() };
-        let start = Start {
-            id: Some(origin.main_execution),
-            subject: subject(origin.id, origin.main.clone(), false),
-            principal: origin.principal.clone(),
-            request: None,
-            labels: BTreeMap::new(),
-            limits,
-            stdin: Bytes::new(),
-            stdin_given: Bytes::new(),
-            stdin_open: false,
-            session: None,
-            parent: None,
-            target: target(entry),
-            lane: Lane::new("a main process", MAIN),
-        };
-        let Begun::New(run) = self.registry.begin_outside(start).await? else { return Ok(()) };
+        let Begun::New(run) = self.registry.begin_outside(main_start(entry)).await? else { return Ok(()) };
         let launched = self.launch(entry.clone(), link.clone(), run, spec).await;
         launched.map(drop).map_err(|error| match error {
             Error::ProcessNotStarted { problem } => Error::ContainerFailed {
@@ -183,9 +178,20 @@ impl Containers {
             let shown: String = name.chars().take(40).collect();
             Error::invalid("signal", format!("is {shown:?}; expected a name such as \"SIGINT\""))
         })?;
-        let (entry, link) = self.home(live)?;
+        let (entry, way) = self.home(live)?;
         entry.active();
-        link.signal(*live.origin().id.as_bytes(), number, Signal::Group);
+        let id = live.origin().id;
+        match way {
+            Way::Guest(link) => link.signal(*id.as_bytes(), number, Signal::Group),
+            Way::Backend => {
+                let backend = self.backend.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = unsupervised::send(&*backend, &entry, id, number).await {
+                        tracing::warn!(execution = %id, %error, "a signal was not delivered");
+                    }
+                });
+            }
+        }
         Ok(())
     }
 
@@ -195,21 +201,32 @@ impl Containers {
         if !matches!(live.origin().subject, Subject::Process { tty: true, .. }) {
             return Err(Error::NotSupported { id, needs: "terminal" });
         }
-        let (_, link) = self.home(live)?;
-        link.resize(*id.as_bytes(), Terminal { columns, rows });
+        let (entry, way) = self.home(live)?;
+        match way {
+            Way::Guest(link) => link.resize(*id.as_bytes(), Terminal { columns, rows }),
+            Way::Backend => {
+                let Some(process) = entry.handle(id).and_then(|handle| handle.process) else { return Ok(()) };
+                let backend = self.backend.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = backend.exec_resize(&process, columns, rows).await {
+                        tracing::warn!(execution = %id, %error, "a terminal keeps its size");
+                    }
+                });
+            }
+        }
         Ok(())
     }
 
     /// Where an execution runs.
-    fn home(&self, live: &Live) -> Result<(Arc<Entry>, Link)> {
+    fn home(&self, live: &Live) -> Result<(Arc<Entry>, Way)> {
         let id = live.origin().id;
         let Subject::Process { container, .. } = &live.origin().subject else {
             return Err(Error::NotSupported { id, needs: "process" });
         };
         let entry = container.parse::<ContainerId>().ok().and_then(|id| Some(self.entries.get(&id)?.value().clone()));
         let running = entry.filter(|_| !live.execution().state.is_final()).ok_or(Error::ExecutionOver { id })?;
-        let link = running.ready()?;
-        Ok((running, link))
+        let way = running.ready()?;
+        Ok((running, way))
     }
 
     /// What starts a process, checked.
@@ -305,6 +322,27 @@ async fn mind(entry: Arc<Entry>, link: Link, run: Run, channel: Arc<Channel>) {
     entry.left(live.origin().id);
     live.kept().await;
     link.release(channel.id());
+}
+
+/// The main process, as it is started.
+pub(super) fn main_start(entry: &Entry) -> Start {
+    let origin = &entry.origin;
+    let limits = Limits { wall_time: FOREVER, output_bytes: origin.spec.resources.log_bytes, ..outside_limits() };
+    Start {
+        id: Some(origin.main_execution),
+        subject: subject(origin.id, origin.main.clone(), false),
+        principal: origin.principal.clone(),
+        request: None,
+        labels: BTreeMap::new(),
+        limits,
+        stdin: Bytes::new(),
+        stdin_given: Bytes::new(),
+        stdin_open: false,
+        session: None,
+        parent: None,
+        target: target(entry),
+        lane: Lane::new("a main process", MAIN),
+    }
 }
 
 fn never_began(known: Arc<Live>) -> Result<Arc<Live>> {

@@ -1,20 +1,17 @@
 //! From a wish to a container that runs. Each step can be repeated: whoever goes on after a crash begins with the first.
 
-use super::backend::{BackendError, Bind, Blueprint, ImageFacts, LayerProgress, Standing};
+use super::backend::{BackendError, ImageFacts, LayerProgress};
 use super::entry::Entry;
-use super::guests::Guests;
-use super::link::Link;
-use super::manager::{Containers, backend_error, has_network};
+use super::manager::{Containers, backend_error};
+use super::raise::ControlMode;
 use super::wish::Wish;
 use super::{paths, signal};
-use crate::domain::container::{Container, ContainerOrigin, ContainerSpec, ContainerState, Control, PullPolicy, Tmpfs};
+use crate::domain::container::{Container, ContainerOrigin, ContainerSpec, ContainerState, PullPolicy};
 use crate::domain::id::{ContainerId, ExecutionId, RequestId};
 use crate::domain::image::ImageReference;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
-use casemate_guest::protocol::Settings;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -22,8 +19,6 @@ use tokio::sync::mpsc;
 
 /// Where programs are looked for in an image that does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Processes that a guest keeps at most, those included whose end is not recorded yet.
-const GUEST_PROCESSES: u32 = 4096;
 
 /// A container somebody asks for.
 #[derive(Clone, Debug)]
@@ -125,12 +120,14 @@ impl Containers {
 
     fn check_backend(&self, spec: &ContainerSpec) -> Result<()> {
         let facts = self.facts().map_err(|problem| Error::BackendUnavailable { problem })?;
-        if !facts.shares_files {
-            let problem =
-                "the backend is on another machine, where the supervisor inside a container cannot reach this \
-                           server; run casemate where the backend is"
-                    .to_owned();
-            return Err(Error::BackendUnavailable { problem });
+        if !facts.shares_files && self.config.control == ControlMode::Guest {
+            let problem = "the backend is on another machine, where the supervisor inside a container cannot reach \
+                           this server; run casemate where the backend is, or do without (containers.control)";
+            return Err(Error::BackendUnavailable { problem: problem.to_owned() });
+        }
+        if !facts.shares_files && !spec.mounts.is_empty() {
+            let text = "the backend is on another machine, which has other directories; leave them out";
+            return Err(Error::invalid("spec.mounts", text));
         }
         if spec.resources.disk_bytes > 0 && !facts.limits_disk {
             let text = "the backend's storage cannot limit the writable layer; leave it unset, or ask the operator";
@@ -259,147 +256,11 @@ impl Containers {
             }
         }
     }
-
-    async fn advance(&self, entry: &Arc<Entry>) -> Result<()> {
-        let id = entry.origin.id;
-        let failed = |problem: String| Error::ContainerFailed { id, problem };
-        let refused = |error: BackendError| match error {
-            BackendError::Unavailable(_) | BackendError::NoRoom(_) => backend_error(error),
-            other => failed(other.to_string()),
-        };
-        self.guests.prepare(id).map_err(|error| failed(format!("its supervisor has no place: {error}")))?;
-        let link = self.listen(entry).map_err(|error| failed(format!("its supervisor has no socket: {error}")))?;
-        let backend_id = self.backend.create(&self.blueprint(entry)).await.map_err(refused)?;
-        entry.change(|status| {
-            status.backend_id.clone_from(&backend_id);
-            if status.state == ContainerState::Creating {
-                status.state = ContainerState::Starting;
-            }
-        });
-        self.save_later(entry);
-        let pid = match self.backend.look(&backend_id).await.map_err(refused)? {
-            Standing::Running { pid, .. } => pid,
-            Standing::Made => {
-                self.backend.start(&backend_id).await.map_err(refused)?;
-                match self.backend.look(&backend_id).await.map_err(refused)? {
-                    Standing::Running { pid, .. } => pid,
-                    Standing::Made | Standing::Over(_) => {
-                        return Err(failed("its supervisor ended at once; does the image fit this machine?".into()));
-                    }
-                }
-            }
-            Standing::Over(_) => return Err(failed("it ended before its main process was started".into())),
-        };
-        self.check_identity(pid).map_err(failed)?;
-        link.expect(pid);
-        let build = tokio::select! {
-            connected = link.connected() => connected.map_err(failed)?,
-            ending = self.backend.ended(&backend_id) => {
-                let ending = ending.map_err(refused)?;
-                return Err(failed(format!("its supervisor ended with {} before it answered{}", ending.code, told(&ending.problem))));
-            }
-            () = tokio::time::sleep(self.config.start_timeout) => {
-                return Err(failed(format!("its supervisor did not answer within {:?}", self.config.start_timeout)));
-            }
-        };
-        entry.change(|status| status.control = Control::Guest { version: build });
-        self.start_main(entry, &link).await?;
-        let running = entry.change(|status| {
-            let starting = status.state == ContainerState::Starting;
-            if starting {
-                status.state = ContainerState::Running;
-                status.started = Some(Timestamp::now());
-                status.last_active = Timestamp::now();
-            }
-            starting
-        });
-        if !running {
-            return Err(failed("it was ended meanwhile".into()));
-        }
-        self.save_later(entry);
-        self.tend(entry);
-        Ok(())
-    }
-
-    /// Listens for the guest of a container.
-    pub(super) fn listen(&self, entry: &Arc<Entry>) -> std::io::Result<Link> {
-        if let Some(before) = entry.link() {
-            return Ok(before);
-        }
-        let main = &entry.origin.main_execution;
-        let settings = Settings {
-            journal_bytes: self.config.journal_bytes,
-            processes: GUEST_PROCESSES,
-            main: (!entry.origin.main.is_empty()).then(|| *main.as_bytes()),
-            gate: None,
-        };
-        let link = self.guests.listen(entry.origin.id, settings)?;
-        entry.set_link(link.clone());
-        Ok(link)
-    }
-
-    /// A user by name may be root in this image.
-    fn check_identity(&self, pid: u32) -> std::result::Result<(), String> {
-        if self.config.policy.root {
-            return Ok(());
-        }
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
-            .map_err(|error| format!("whom its processes run as cannot be told: {error}"))?;
-        let ids = status.lines().filter(|line| line.starts_with("Uid:") || line.starts_with("Gid:"));
-        let root = ids.flat_map(|line| line.split_ascii_whitespace().skip(1)).any(|id| id == "0");
-        match root {
-            true => {
-                Err("in this image its user is root; name another user, or have the operator set containers.allow_root"
-                    .into())
-            }
-            false => Ok(()),
-        }
-    }
-
-    fn blueprint(&self, entry: &Entry) -> Blueprint {
-        let (origin, spec) = (&entry.origin, &entry.origin.spec);
-        let own = Bind { host: self.guests.path(origin.id), inside: paths::OWN.into(), writable: false };
-        let mounts = spec.mounts.iter().map(|mount| Bind {
-            host: PathBuf::from(&mount.host_path),
-            inside: mount.container_path.clone(),
-            writable: mount.writable,
-        });
-        let workspace = Tmpfs {
-            container_path: spec.workspace.container_path.clone(),
-            size_bytes: spec.workspace.size_bytes,
-            mode: 0o1777,
-            executable: true,
-        };
-        Blueprint {
-            container: origin.id,
-            installation: self.installation.clone(),
-            image_id: origin.image_id.clone(),
-            init: Guests::command(paths::OWN),
-            environment: Vec::new(),
-            user: spec.user.clone(),
-            groups: spec.hardening.groups.clone(),
-            working_directory: "/".into(),
-            hostname: spec.hostname.clone(),
-            resources: spec.resources,
-            binds: std::iter::once(own).chain(mounts).collect(),
-            tmpfs: spec.tmpfs.iter().cloned().chain([workspace]).collect(),
-            network: has_network(spec.policy),
-            writable_root: spec.hardening.writable_root,
-            capabilities: spec.hardening.capabilities.clone(),
-            seccomp: self.config.policy.seccomp_profiles.get(&spec.hardening.seccomp_profile).cloned(),
-            apparmor: spec.hardening.apparmor_profile.clone(),
-            runtime: spec.runtime.clone(),
-        }
-    }
 }
 
 enum Entered {
     New(Arc<Entry>),
     Known(Arc<Entry>),
-}
-
-fn told(problem: &str) -> String {
-    if problem.is_empty() { String::new() } else { format!(": {problem}") }
 }
 
 /// The main process: as Docker has it, an entry point takes the command as its arguments, and one of the caller's own

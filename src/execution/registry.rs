@@ -184,6 +184,15 @@ impl Registry {
         .await
     }
 
+    /// As [`Registry::begin_outside`], for one that runs outside of this server and ends with it all the same.
+    pub async fn begin_beside(&self, start: Start) -> Result<Begun> {
+        self.begin_with(start, false, |shared, lane| {
+            let slot = shared.admission.enter_outside(lane).inspect_err(|_| shared.observer.rejected())?;
+            Ok(Some(Place::Slot(slot)))
+        })
+        .await
+    }
+
     /// The executions that went on while there was no server, each to be conducted. They are found once.
     pub fn take_survivors(&self) -> Vec<Run> {
         std::mem::take(&mut *self.shared.survivors.lock())

@@ -161,11 +161,11 @@ impl House {
 
 /// Names of sandboxes that belong to a server's directory, running or not.
 pub fn sandboxes(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder.join("data/guests")).into_iter().flatten().flatten();
-    let ids: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    let all = ask(&["ps", "-a", "--format", "{{.Names}}"]);
-    let of = |name: &&str| ids.iter().any(|id| **name == format!("casemate-{id}"));
-    all.lines().filter(of).map(str::to_owned).collect()
+    let store = rusqlite::Connection::open(folder.join("data/casemate.db")).unwrap();
+    let installation: String = store.query_row("SELECT id FROM installation", [], |row| row.get(0)).unwrap();
+    let label = format!("label=casemate.installation={installation}");
+    let all = ask(&["ps", "-a", "--filter", &label, "--format", "{{.Names}}"]);
+    all.lines().map(str::to_owned).collect()
 }
 
 impl Drop for House {

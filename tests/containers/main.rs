@@ -12,3 +12,4 @@ mod faults;
 mod hardening;
 mod lifecycle;
 mod processes;
+mod unsupervised;

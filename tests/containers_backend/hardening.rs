@@ -1,8 +1,9 @@
 //! Each line of the hardening: what Docker says it does, and what a process inside finds.
 
 use crate::kit::on_docker;
+use casemate::container::backend::ExecRequest;
 use casemate::container::backend::{Backend, Bind};
-use casemate::container::docker::{ExecRequest, SECCOMP};
+use casemate::container::docker::SECCOMP;
 use casemate::domain::container::Tmpfs;
 use serde_json::json;
 

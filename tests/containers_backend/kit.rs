@@ -1,7 +1,10 @@
 //! What the tests share.
 
 use casemate::container::backend::{Backend, BackendResult, Blueprint};
-use casemate::container::docker::{Address, Docker, DockerConfig, ExecRequest};
+use casemate::container::{
+    backend::ExecRequest,
+    docker::{Address, Docker, DockerConfig},
+};
 use casemate::domain::container::Resources;
 use casemate::domain::event::OutputStream;
 use casemate::domain::id::ContainerId;

@@ -2,7 +2,7 @@
 
 use crate::kit::{Corner, eventually, on_docker};
 use casemate::container::backend::BackendError;
-use casemate::container::docker::ExecRequest;
+use casemate::container::backend::ExecRequest;
 use tokio::io::AsyncWriteExt;
 use tokio_stream::StreamExt;
 

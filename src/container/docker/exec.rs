@@ -7,7 +7,7 @@
 
 use super::Docker;
 use super::errors;
-use crate::container::backend::{BackendError, BackendResult};
+use crate::container::backend::{BackendError, BackendResult, ExecRequest};
 use crate::domain::event::OutputStream;
 use bollard::errors::Error;
 use bollard::models::ExecConfig;
@@ -30,21 +30,6 @@ const PIECE: usize = 32 << 10;
 const REFUSAL: usize = 16 << 10;
 /// Bytes before each frame: its stream, three that say nothing, its length in four.
 const HEADER: usize = 8;
-
-/// A process that is to run in a sandbox.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExecRequest {
-    /// The program and its arguments.
-    pub command: Vec<String>,
-    /// Variables on top of the sandbox's, each `NAME=VALUE`.
-    pub environment: Vec<String>,
-    /// Working directory; empty for the sandbox's.
-    pub working_directory: String,
-    /// User, as in a blueprint; empty for the sandbox's.
-    pub user: String,
-    /// Columns and rows of its terminal; none for a process without one.
-    pub terminal: Option<(u16, u16)>,
-}
 
 /// A process that runs.
 pub struct ExecStream {
@@ -120,10 +105,24 @@ impl Docker {
         }
     }
 
+    /// What the first process of a sandbox writes, from now on.
+    pub(super) async fn attach_output(&self, sandbox: &str) -> BackendResult<ExecOutput> {
+        let path = format!("/containers/{sandbox}/attach?stream=1&stdout=1&stderr=1");
+        let stream = self.upgrade(path, String::new()).await.map_err(|error| errors::backend(&error))?;
+        // Nothing is said on this way: the sandbox has no input.
+        let (read, write) = tokio::io::split(TokioIo::new(stream));
+        Ok(ExecOutput { _write: Some(write), ..ExecOutput::new(Box::new(read), Some(Frames::new())) })
+    }
+
     /// Starts a process that was made, and takes over the connection that this was asked on.
     async fn attach(&self, id: &str, with_terminal: bool) -> Result<Upgraded, Error> {
         let body = serde_json::json!({ "Detach": false, "Tty": with_terminal }).to_string();
-        let request = Request::post(format!("/exec/{id}/start"))
+        self.upgrade(format!("/exec/{id}/start"), body).await
+    }
+
+    /// Asks for something, and takes over the connection that this was asked on.
+    async fn upgrade(&self, path: String, body: String) -> Result<Upgraded, Error> {
+        let request = Request::post(path)
             .header(http::header::CONTENT_TYPE, "application/json")
             .header(http::header::CONNECTION, "Upgrade")
             .header(http::header::UPGRADE, "tcp")
@@ -181,11 +180,13 @@ pub struct ExecOutput {
     buffer: BytesMut,
     space: Box<[u8]>,
     over: bool,
+    /// The other half of a connection that is only read: closing it would end both.
+    _write: Option<WriteHalf<TokioIo<Upgraded>>>,
 }
 
 impl ExecOutput {
     fn new(read: Box<dyn AsyncRead + Send + Unpin>, frames: Option<Frames>) -> Self {
-        ExecOutput { read, frames, buffer: BytesMut::new(), space: vec![0; PIECE].into(), over: false }
+        ExecOutput { read, frames, buffer: BytesMut::new(), space: vec![0; PIECE].into(), over: false, _write: None }
     }
 
     /// The next piece of what was read.

@@ -24,11 +24,12 @@ mod pull;
 mod sandboxes;
 
 pub use connection::{Address, DEFAULT_SOCKET, DockerConfig, Tls};
-pub use exec::{ExecInput, ExecOutput, ExecRequest, ExecStream};
+pub use exec::{ExecInput, ExecOutput, ExecStream};
 pub use hardening::SECCOMP;
 
 use super::backend::{
-    Backend, BackendFacts, BackendResult, Blueprint, Ending, Found, ImageFacts, LayerProgress, Standing,
+    Backend, BackendFacts, BackendProcess, BackendResult, Blueprint, Ending, ExecRequest, Found, ImageFacts,
+    LayerProgress, ProcessOutput, Standing,
 };
 use crate::domain::container::Consumption;
 use crate::domain::image::ImageReference;
@@ -114,5 +115,26 @@ impl Backend for Docker {
 
     async fn consumption(&self, id: &str) -> BackendResult<Consumption> {
         consumption::read(&self.client, id).await
+    }
+
+    async fn attach(&self, id: &str) -> BackendResult<ProcessOutput> {
+        Ok(Box::pin(self.attach_output(id).await?))
+    }
+
+    async fn exec(&self, id: &str, request: &ExecRequest) -> BackendResult<BackendProcess> {
+        let ExecStream { id, input, output } = Docker::exec(self, id, request).await?;
+        Ok(BackendProcess { id, input: Box::pin(input), output: Box::pin(output) })
+    }
+
+    async fn exec_exit(&self, process: &str) -> BackendResult<Option<i32>> {
+        Docker::exec_exit(self, process).await
+    }
+
+    async fn exec_resize(&self, process: &str, columns: u16, rows: u16) -> BackendResult<()> {
+        Docker::exec_resize(self, process, columns, rows).await
+    }
+
+    async fn signal(&self, id: &str, signal: i32) -> BackendResult<()> {
+        sandboxes::signal(&self.client, id, signal).await
     }
 }

@@ -265,6 +265,23 @@ pub(super) async fn kill(client: &Client, id: &str) -> BackendResult<()> {
     .await
 }
 
+/// Sends a signal to the first process; nothing for a sandbox that does not run.
+pub(super) async fn signal(client: &Client, id: &str, signal: i32) -> BackendResult<()> {
+    let options = KillContainerOptionsBuilder::default().signal(&signal.to_string()).build();
+    let result = client
+        .call(|api| {
+            let options = options.clone();
+            async move { api.kill_container(id, Some(options)).await }
+        })
+        .await;
+    let Err(error) = result else { return Ok(()) };
+    match look(client, id).await {
+        Ok(Standing::Running { .. }) => Err(errors::backend(&error)),
+        Ok(Standing::Made | Standing::Over(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes a sandbox, and what Docker made for it.
 pub(super) async fn remove(client: &Client, id: &str) -> BackendResult<()> {
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
