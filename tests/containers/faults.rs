@@ -14,21 +14,25 @@ async fn a_fork_bomb_stays_in_its_container() {
     let bombed = house.spawn(v1::ContainerSpec { resources, ..sh("sleep 1000") }).await.unwrap();
     let other = house.idle().await;
     let bomb = house.start(&bombed.id, shell("bomb() { bomb | bomb & }; bomb; sleep 1000")).await.unwrap();
-    let stats = v1::StreamStatsRequest { container_id: bombed.id.clone(), interval: None, samples: 1 };
-    let deadline = Instant::now() + crate::harness::PATIENCE;
-    loop {
-        let mut stats = house.containers().await.stream_stats(stats.clone()).await.unwrap().into_inner();
-        let sample = stats.message().await.unwrap().unwrap().stats.unwrap();
-        assert!(sample.pids <= 64, "{sample:?}");
-        if sample.pids >= 60 {
-            break;
+    // It has gone off when one of its shells is refused a child.
+    let request = v1::WatchExecutionRequest { execution_id: bomb.id.clone(), ..Default::default() };
+    let mut events = house.server().executions().await.watch_execution(request).await.unwrap().into_inner();
+    let mut said = Vec::new();
+    while !String::from_utf8_lossy(&said).contains("fork") {
+        let event = events.message().await.unwrap().expect("the bomb went off").event.unwrap().event;
+        if let Some(v1::execution_event::Event::Stderr(chunk)) = event {
+            said.extend_from_slice(&chunk.data);
         }
-        assert!(Instant::now() < deadline, "the bomb never went off: {sample:?}");
     }
+    let stats = v1::StreamStatsRequest { container_id: bombed.id.clone(), interval: None, samples: 1 };
+    let mut stats = house.containers().await.stream_stats(stats).await.unwrap().into_inner();
+    let sample = stats.message().await.unwrap().unwrap().stats.unwrap();
+    assert!(sample.pids <= 64, "{sample:?}");
     assert_eq!(house.run(&other.id, "echo unharmed").await.text(), "unharmed\n");
     let cancel = v1::CancelExecutionRequest { execution_id: bomb.id, ..Default::default() };
     house.server().executions().await.cancel_execution(cancel).await.unwrap();
     // The tree is dead, so there is room again.
+    let deadline = Instant::now() + crate::harness::PATIENCE;
     loop {
         match house.start(&bombed.id, shell("echo room")).await {
             Ok(execution) => {
