@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 /// Bytes of a list that are read at most.
 const LIST_LIMIT: u64 = 1 << 20;
 /// Groups of one user at most, as Linux has it for groups of a process in most places.
 const GROUPS_LIMIT: usize = 1024;
 
 /// Whom a process becomes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ids {
     /// The user.
     pub user: u32,

@@ -1,19 +1,24 @@
 //! The keeper of a process: a child of the guest, below which everything stays that the process starts.
 //!
 //! It takes in orphans (`PR_SET_CHILD_SUBREAPER`), so that whatever a process does to get away, it is still found
-//! below its keeper. It is a fork of the guest without a program of its own: it costs no start, and little memory.
+//! below its keeper. It is a fork of the guest without a program of its own: it costs no start, and little memory. Once
+//! nothing is left below it, it may keep another process, which saves that process the fork.
 //!
 //! All code that runs between a fork and the program is here. The guest has one thread, so its children may allocate;
-//! they must not panic, though, nor ever return.
+//! they must not panic, though, nor ever return. The program's process shares the keeper's memory until it is the
+//! program, as `vfork` has it: a copy of what is thrown away at once would cost more than all else.
 
-use std::ffi::{CString, c_char, c_int};
+use std::cell::{Cell, UnsafeCell};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::null;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
+use super::orders;
 use super::plan::Plan;
 
 /// How often, and after how long, a program is tried again that is still open for writing.
@@ -23,7 +28,7 @@ const BUSY_WAIT: Duration = Duration::from_millis(2);
 /// Bytes of a report: its kind, and two numbers.
 pub const REPORT: usize = 12;
 
-/// What a keeper says about its process. When everything below it is gone it ends, and the pipe with it.
+/// What a keeper says about its process, on a socket that ends with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
     /// This process is about to execute the program. It says so itself, and so before the program can kill its keeper.
@@ -34,6 +39,8 @@ pub enum Report {
     Failed(Step, i32),
     /// The process ended, with this status.
     Ended(i32),
+    /// Nothing is left below it.
+    Free,
 }
 
 /// What a process does before it is the program.
@@ -56,6 +63,7 @@ impl Report {
             Self::Failed(step, errno) => [1, step as i32, errno],
             Self::Ended(status) => [2, status, 0],
             Self::Forked(pid) => [3, pid, 0],
+            Self::Free => [4, 0, 0],
         };
         let mut bytes = [0; REPORT];
         for (to, number) in bytes.chunks_exact_mut(4).zip(numbers) {
@@ -73,6 +81,7 @@ impl Report {
             (1, at, errno) => Some(Self::Failed(step(usize::try_from(at).ok()?)?, errno)),
             (2, status, _) => Some(Self::Ended(status)),
             (3, pid, _) => Some(Self::Forked(pid)),
+            (4, ..) => Some(Self::Free),
             _ => None,
         }
     }
@@ -81,16 +90,18 @@ impl Report {
 /// Starts a keeper and its process. Returns the keeper's number, and where its reports are read.
 ///
 /// # Errors
-/// No pipe, or no process.
-pub fn start(plan: &Plan, streams: [OwnedFd; 3]) -> io::Result<(i32, OwnedFd)> {
-    let (reports, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+/// No socket, or no process.
+pub fn start(plan: &Plan, streams: &[OwnedFd; 3]) -> io::Result<(i32, OwnedFd)> {
+    // Keeps messages apart: reports on the way here, orders on the way there.
+    let (reports, writer) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    own_signals();
     // A signal that comes before the child has its own dispositions would run the guest's handlers in it.
     let mask = block_signals();
     // SAFETY: the guest has one thread, so the child is a whole process; it never returns from `keep`.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         let _end = EndHere;
-        keep(plan, &streams, &writer);
+        keep(plan, streams.each_ref().map(AsRawFd::as_raw_fd), &writer);
     }
     let failure = io::Error::last_os_error();
     set_mask(&mask);
@@ -144,49 +155,51 @@ fn set_mask(mask: &libc::sigset_t) {
 }
 
 /// The life of a keeper. Its signals stay blocked: those sent to all processes are not meant for it.
-fn keep(plan: &Plan, streams: &[OwnedFd; 3], reports: &OwnedFd) -> ! {
+fn keep(plan: &Plan, streams: [RawFd; 3], reports: &OwnedFd) -> ! {
     // SAFETY: takes numbers alone.
     unsafe {
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
         libc::prctl(libc::PR_SET_NAME, c"casemate-keeper".as_ptr(), 0, 0, 0);
     }
-    let [stdin, stdout, stderr] = streams.each_ref().map(AsRawFd::as_raw_fd);
-    // What the guest has open, its connection above all, is not this process's, nor anything's below it.
-    close_others([stdin, stdout, stderr, reports.as_raw_fd()]);
-    let mut pipe: [RawFd; 2] = [-1; 2];
-    // SAFETY: the kernel writes two numbers into the array.
-    if let Err(error) = check(unsafe { libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC) }) {
-        fail(reports, Step::Prepare, &error);
+    keep_one(plan, streams, reports);
+    loop {
+        say(reports, Report::Free);
+        // Its end is that the guest wants no more of it, or is gone.
+        let Some((plan, streams)) = orders::receive(reports) else { exit(0) };
+        keep_one(&plan, streams, reports);
     }
-    // SAFETY: as in `start`; the child never returns from `become_program`.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        say(reports, Report::Forked(std::process::id().cast_signed()));
-        let (step, error) = become_program(plan, [stdin, stdout, stderr]);
-        // SAFETY: the pipe was just made, and nobody else owns its end.
-        let failure = unsafe { OwnedFd::from_raw_fd(pipe[1]) };
-        say(&failure, Report::Failed(step, error.raw_os_error().unwrap_or(libc::EINVAL)));
-        exit(127);
-    }
+}
+
+/// Starts a process, and waits until nothing is left below this one. Closes what the process was given.
+fn keep_one(plan: &Plan, streams: [RawFd; 3], reports: &OwnedFd) {
+    let birth = Birth {
+        plan,
+        arguments: pointers(&plan.arguments),
+        environment: pointers(&plan.environment),
+        streams,
+        reports,
+        failure: Cell::new(None),
+    };
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: this process stands still until the child, which runs on a stack that nobody else uses then, is the program
+    // or gone; it has one thread, so nobody sees the memory that both share. The child never returns into it.
+    let pid = unsafe { libc::clone(be_born, STACK.top(), flags, (&raw const birth).cast_mut().cast()) };
     let error = io::Error::last_os_error();
-    close_others([reports.as_raw_fd(), pipe[0], pipe[0], pipe[0]]);
+    // What the guest has open, its connection above all, is not this process's. The program has none of it: all of it is
+    // closed when a program is executed.
+    close_others(reports.as_raw_fd());
     if pid < 0 {
-        fail(reports, Step::Prepare, &error);
+        return say(reports, Report::Failed(Step::Prepare, error.raw_os_error().unwrap_or(libc::EINVAL)));
     }
-    let mut failure = [0; REPORT];
-    // SAFETY: the kernel writes at most as many bytes as the array has.
-    let read = retry(|| unsafe { libc::read(pipe[0], failure.as_mut_ptr().cast(), REPORT) });
-    // SAFETY: takes a number; nothing else uses it.
-    unsafe { libc::close(pipe[0]) };
-    let failed = Report::decode(&failure).filter(|_| read == REPORT as isize);
+    let failed = birth.failure.get().map(|(step, errno)| Report::Failed(step, errno));
     say(reports, failed.unwrap_or(Report::Started(pid)));
     loop {
         let mut status = 0;
         // SAFETY: the kernel writes one number.
         let ended = retry(|| unsafe { libc::waitpid(-1, &raw mut status, 0) } as isize);
         if ended < 0 {
-            exit(0); // Nothing is left below.
+            return; // Nothing is left below.
         }
         if ended == pid as isize && failed.is_none() {
             say(reports, Report::Ended(status));
@@ -208,20 +221,55 @@ fn say(to: &OwnedFd, report: Report) {
     let _ = rustix::io::write(to, &report.encode());
 }
 
-fn fail(reports: &OwnedFd, step: Step, error: &io::Error) -> ! {
-    say(reports, Report::Failed(step, error.raw_os_error().unwrap_or(libc::EINVAL)));
-    exit(127);
+/// Closes every descriptor but the first three and this one.
+fn close_others(kept: RawFd) {
+    close_range(3, kept - 1);
+    close_from(kept + 1);
 }
 
-/// Closes every descriptor but the first three and these.
-fn close_others(mut kept: [RawFd; 4]) {
-    kept.sort_unstable();
-    let mut from = 3;
-    for fd in kept {
-        close_range(from, fd - 1);
-        from = from.max(fd + 1);
+/// Closes every descriptor from this one on.
+pub fn close_from(first: RawFd) {
+    close_range(first, c_int::MAX);
+}
+
+/// The stack of a process before it is its program. Each keeper has its own, as it has all memory, for one at a time.
+#[repr(align(16))]
+struct Stack(UnsafeCell<[u8; STACK_SIZE]>);
+
+const STACK_SIZE: usize = 64 << 10;
+
+// SAFETY: nothing but a child's own frames is ever in it, and there is one child at a time that is no program yet.
+unsafe impl Sync for Stack {}
+
+static STACK: Stack = Stack(UnsafeCell::new([0; STACK_SIZE]));
+
+impl Stack {
+    /// Where it begins: it grows downwards.
+    fn top(&self) -> *mut c_void {
+        // SAFETY: one past the end of the array, which is where a stack that is empty points.
+        unsafe { self.0.get().cast::<u8>().add(STACK_SIZE).cast() }
     }
-    close_range(from, c_int::MAX);
+}
+
+/// What a process needs to become its program.
+struct Birth<'a> {
+    plan: &'a Plan,
+    arguments: Vec<*const c_char>,
+    environment: Vec<*const c_char>,
+    streams: [RawFd; 3],
+    reports: &'a OwnedFd,
+    /// Why it did not.
+    failure: Cell<Option<(Step, i32)>>,
+}
+
+/// The life of a process up to its program.
+extern "C" fn be_born(birth: *mut c_void) -> c_int {
+    // SAFETY: it is the keeper's, which waits.
+    let birth = unsafe { &*birth.cast::<Birth<'_>>() };
+    say(birth.reports, Report::Forked(std::process::id().cast_signed()));
+    let (step, error) = become_program(birth);
+    birth.failure.set(Some((step, error.raw_os_error().unwrap_or(libc::EINVAL))));
+    exit(127);
 }
 
 fn close_range(from: c_int, to: c_int) {
@@ -241,7 +289,8 @@ fn close_range(from: c_int, to: c_int) {
 }
 
 /// Turns this process into the program. Returns only if it cannot.
-fn become_program(plan: &Plan, streams: [RawFd; 3]) -> (Step, io::Error) {
+fn become_program(birth: &Birth<'_>) -> (Step, io::Error) {
+    let (plan, streams) = (birth.plan, birth.streams);
     let prepared = || -> io::Result<()> {
         // SAFETY: numbers alone; the descriptors are open, and above the first three.
         unsafe {
@@ -268,7 +317,7 @@ fn become_program(plan: &Plan, streams: [RawFd; 3]) -> (Step, io::Error) {
         }
     }
     reset_signals();
-    (Step::Execute, execute(plan))
+    (Step::Execute, execute(birth))
 }
 
 fn become_user(plan: &Plan) -> io::Result<()> {
@@ -286,10 +335,25 @@ fn become_user(plan: &Plan) -> io::Result<()> {
     Ok(())
 }
 
+/// Signals that do something else in the guest than by default: those it ignores would be ignored in programs, too.
+fn own_signals() -> &'static [c_int] {
+    static OWN: OnceLock<Vec<c_int>> = OnceLock::new();
+    OWN.get_or_init(|| {
+        let differs = |signal: &c_int| {
+            // SAFETY: only asks, into plain data on this stack.
+            unsafe {
+                let mut now: libc::sigaction = std::mem::zeroed();
+                libc::sigaction(*signal, null(), &raw mut now) == 0 && now.sa_sigaction != libc::SIG_DFL
+            }
+        };
+        (1..=64).filter(differs).collect()
+    })
+}
+
 fn reset_signals() {
-    for signal in 1..=64 {
-        // SAFETY: the default disposition runs no code of ours; numbers that have none are refused.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    for signal in own_signals() {
+        // SAFETY: the default disposition runs no code of ours.
+        unsafe { libc::signal(*signal, libc::SIG_DFL) };
     }
     // SAFETY: a set on this stack, emptied before it is read.
     unsafe {
@@ -299,21 +363,23 @@ fn reset_signals() {
     }
 }
 
-fn execute(plan: &Plan) -> io::Error {
-    let pointers = |strings: &[CString]| -> Vec<*const c_char> {
-        strings.iter().map(|string| string.as_ptr()).chain([null()]).collect()
-    };
-    let (arguments, environment) = (pointers(&plan.arguments), pointers(&plan.environment));
+/// A list as the kernel takes it.
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([null()]).collect()
+}
+
+fn execute(birth: &Birth<'_>) -> io::Error {
+    let (arguments, environment) = (&birth.arguments, &birth.environment);
     let mut refused = None;
-    for candidate in &plan.candidates {
-        let mut error = try_execute(candidate, &arguments, &environment);
+    for candidate in &birth.plan.candidates {
+        let mut error = try_execute(candidate, arguments, environment);
         // What the guest has just written may be open in another child of it, for as long as that takes to close it.
         for _ in 0..BUSY_TRIES {
             if error.raw_os_error() != Some(libc::ETXTBSY) {
                 break;
             }
             std::thread::sleep(BUSY_WAIT);
-            error = try_execute(candidate, &arguments, &environment);
+            error = try_execute(candidate, arguments, environment);
         }
         match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => {}
@@ -337,8 +403,13 @@ mod tests {
 
     #[test]
     fn reports_are_read_as_written() {
-        for report in [Report::Forked(6), Report::Started(7), Report::Failed(Step::Directory, 2), Report::Ended(0x100)]
-        {
+        for report in [
+            Report::Forked(6),
+            Report::Started(7),
+            Report::Failed(Step::Directory, 2),
+            Report::Ended(0x100),
+            Report::Free,
+        ] {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
         assert_eq!(Report::decode(&[9; REPORT]), None);

@@ -9,6 +9,7 @@ pub mod link;
 pub mod memory;
 pub mod network;
 pub mod oom;
+mod orders;
 pub mod pipes;
 pub mod plan;
 pub mod process;
@@ -34,6 +35,8 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 /// Runs the guest until it is told to end. Returns its exit code.
 pub fn run(path: &Path) -> ExitCode {
     memory::prepare();
+    // Whatever was left open for it is nothing of its own, nor of what it starts.
+    keeper::close_from(3);
     // Its memory has the output of all processes, whoever they run as.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // Where it is not process 1, orphans come to it all the same.
@@ -84,7 +87,7 @@ fn reap(table: &Table) {
             let _ = keeper::kill(pid, libc::SIGCONT);
             continue;
         }
-        let kept = table.keepers.borrow_mut().remove(&pid);
+        let kept = table.forget(pid);
         orphans |= !kept || status.signaled();
     }
     table.rest();

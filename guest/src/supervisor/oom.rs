@@ -1,11 +1,24 @@
 //! Whether the kernel killed something of ours for want of memory.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+
 /// Files of the memory controller that count such kills: version 2, then version 1.
 const FILES: [&str; 2] = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"];
 
-/// Processes that the kernel killed so far because the container had no memory left; 0 if it does not say.
+/// Processes that the kernel killed so far because the container had no memory left; 0 if it does not say. Asked at each
+/// start, so the file stays open.
 pub fn kills() -> u64 {
-    FILES.iter().find_map(|file| count(&std::fs::read_to_string(file).ok()?)).unwrap_or_default()
+    static OPEN: OnceLock<Option<File>> = OnceLock::new();
+    let open = || FILES.iter().filter_map(|path| File::open(path).ok()).find(|file| read(file).is_some());
+    OPEN.get_or_init(open).as_ref().and_then(read).unwrap_or_default()
+}
+
+fn read(file: &File) -> Option<u64> {
+    let mut text = [0; 512];
+    let length = file.read_at(&mut text, 0).ok()?;
+    count(std::str::from_utf8(text.get(..length)?).ok()?)
 }
 
 fn count(text: &str) -> Option<u64> {

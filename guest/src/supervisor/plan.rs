@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use casemate_guest::protocol::{Spec, StartFailure, User};
+use serde::{Deserialize, Serialize};
 
 use super::accounts::{self, Ids};
 
@@ -15,7 +16,7 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 const OWN_VARIABLES: &[u8] = b"CASEMATE_GUEST";
 
 /// A program that is ready to be executed.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// Where it may be, best first.
     pub candidates: Vec<CString>,

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use super::channel::Channels;
 use super::keeper;
 use super::memory;
 use super::network::gate::Gate;
-use super::pipes;
+use super::orders;
+use super::pipes::{self, Watched};
 use super::plan::Plan;
 use super::process::Process;
 use super::task;
@@ -27,6 +29,8 @@ const JOURNAL: (u64, u64) = (1 << 20, 64 << 20);
 const PROCESSES: (u32, u32) = (1024, 4096);
 /// Processes after which it is worth while to give memory back.
 const MANY: usize = 32;
+/// Keepers that wait for another process at most.
+const FREE: usize = 4;
 /// Bytes of a text about a failure.
 const TEXT_LIMIT: usize = 120;
 
@@ -35,8 +39,10 @@ const TEXT_LIMIT: usize = 120;
 pub struct Table {
     /// By name. The borrow never lasts across a wait, nor across a call that starts one.
     pub processes: RefCell<HashMap<ProcessId, Rc<Process>>>,
-    /// Keepers that live, those of released processes included.
+    /// Keepers that live, those of released processes and those that are free included.
     pub keepers: RefCell<HashSet<i32>>,
+    /// Of those, the ones that are free.
+    free: RefCell<Vec<(i32, Watched)>>,
     /// What holds for all.
     settings: RefCell<Settings>,
     /// Those that have something to tell, each once.
@@ -68,13 +74,36 @@ impl Table {
 
     /// Gives memory back, once nothing is left of many processes.
     pub fn rest(&self) {
-        let (left, most) = (self.keepers.borrow().len() + self.processes.borrow().len(), self.most.get());
+        let (left, most) = (self.kept() + self.processes.borrow().len(), self.most.get());
         self.most.set(most.max(left));
         if left == 0 && most >= MANY {
             self.most.set(0);
+            // They have what the guest had when it forked them.
+            self.free.borrow_mut().clear();
             tree::forget();
             memory::trim();
         }
+    }
+
+    /// Keepers that keep something.
+    fn kept(&self) -> usize {
+        self.keepers.borrow().len().saturating_sub(self.free.borrow().len())
+    }
+
+    /// A child is over; whether it was a keeper.
+    pub fn forget(&self, pid: i32) -> bool {
+        self.free.borrow_mut().retain(|(keeper, _)| *keeper != pid);
+        self.keepers.borrow_mut().remove(&pid)
+    }
+
+    /// Nothing is left below a keeper: it may keep another process, or ends.
+    pub fn freed(&self, keeper: i32, reports: Watched) {
+        let mut free = self.free.borrow_mut();
+        if free.len() < FREE {
+            free.push((keeper, reports));
+        }
+        drop(free);
+        self.rest();
     }
 
     /// Ends the guest.
@@ -160,7 +189,7 @@ impl Table {
                 let most = bounded(settings.processes.into(), (PROCESSES.0.into(), PROCESSES.1.into())) as usize;
                 let journal = bounded(settings.journal_bytes, JOURNAL) as usize;
                 // Those that are being killed count too.
-                if self.processes.borrow().len().max(self.keepers.borrow().len()) >= most {
+                if self.processes.borrow().len().max(self.kept()) >= most {
                     // Not remembered: a name takes memory as well.
                     return self.answer(FromGuest::NotStarted { id, failure: StartFailure::TooMany });
                 }
@@ -193,13 +222,26 @@ impl Table {
             state.terminal = pipes.terminal.take();
         }
         let kills = super::oom::kills();
-        let (keeper, reports) = keeper::start(&plan, streams).map_err(other)?;
-        self.keepers.borrow_mut().insert(keeper);
+        let (keeper, reports) = self.keeper(&plan, &streams).map_err(other)?;
+        drop(streams);
         process.state.borrow_mut().keeper = Some(keeper);
-        let reports = pipes::watch(reports).map_err(other)?;
         let wall = spec.wall_time_ms.map(Duration::from_millis);
         tokio::task::spawn_local(task::attend(Rc::clone(self), Rc::clone(process), pipes, reports, wall, kills));
         Ok(())
+    }
+
+    /// A keeper that was told to start a process: one that is free, or a new one.
+    fn keeper(&self, plan: &Plan, streams: &[OwnedFd; 3]) -> std::io::Result<(i32, Watched)> {
+        loop {
+            let Some((keeper, reports)) = self.free.borrow_mut().pop() else { break };
+            if orders::send(&reports, plan, streams) {
+                return Ok((keeper, reports));
+            }
+            // It was killed, or the order is too large for it.
+        }
+        let (keeper, reports) = keeper::start(plan, streams)?;
+        self.keepers.borrow_mut().insert(keeper);
+        Ok((keeper, pipes::watch(reports)?))
     }
 
     fn release(&self, id: ProcessId) {

@@ -60,7 +60,7 @@ pub async fn attend(
     // A wall time beyond what a clock can say is none.
     let mut wall = wall.and_then(|wall| Instant::now().checked_add(wall));
     let (mut paused, mut hunt): (Option<Instant>, Option<(Instant, Duration)>) = (None, None);
-    loop {
+    let free = loop {
         let now = Instant::now();
         if wall.is_some_and(|wall| wall <= now) {
             wall = None;
@@ -92,9 +92,10 @@ pub async fn attend(
             () = process.wake.notified() => {}
             event = event => match event {
                 Event::Report => match read_report(&reports) {
+                    Ok(Some(Report::Free)) => break true,
                     Ok(Some(report)) => task.report(report),
                     Ok(None) => {}
-                    Err(_) => break,
+                    Err(_) => break false,
                 },
                 Event::Input => task.write(),
                 // Both in turn, so that neither has to wait for the other's end.
@@ -106,8 +107,12 @@ pub async fn attend(
             },
             () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
         }
-    }
+    };
+    let keeper = process.state.borrow().keeper;
     task.gone();
+    if let (true, Some(keeper)) = (free, keeper) {
+        task.table.freed(keeper, reports);
+    }
 }
 
 /// What a descriptor is ready for.
@@ -162,6 +167,8 @@ impl Task {
             }
             Report::Started(pid) => self.process.state.borrow_mut().pid = Some(pid),
             Report::Failed(step, errno) => self.process.state.borrow_mut().failure = Some(failure(step, errno)),
+            // Taken by whoever reads reports.
+            Report::Free => {}
             Report::Ended(status) => {
                 let exit = self.exit(status);
                 let terminal = self.process.state.borrow().terminal.is_some();
@@ -316,7 +323,7 @@ impl Task {
         self.table.tell(&self.process);
     }
 
-    /// The keeper is gone, and everything below it.
+    /// The keeper is gone or free: there is nothing below it any more.
     fn gone(&mut self) {
         self.drain();
         let unknown = {

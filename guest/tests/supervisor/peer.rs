@@ -67,7 +67,8 @@ impl Peer {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
-        let binary = option_env!("CASEMATE_GUEST_UNDER_TEST").unwrap_or(env!("CARGO_BIN_EXE_casemate-guest"));
+        let named = std::env::var_os("CASEMATE_GUEST_UNDER_TEST");
+        let binary = named.unwrap_or_else(|| env!("CARGO_BIN_EXE_casemate-guest").into());
         let guest = Command::new(binary).arg("--connect").arg(&path).spawn().unwrap();
         let (stream, _) = listener.accept().unwrap();
         let mut peer = Self {

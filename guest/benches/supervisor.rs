@@ -1,14 +1,72 @@
-//! No tests of anything but the time: run them with `--ignored --nocapture`, on a release build.
+//! What the supervisor costs by itself, without container and server: `cargo bench -p casemate-guest --features
+//! supervisor --profile guest`. One line for each figure.
+
+// Shared with the tests, which use more of it.
+#[path = "../tests/supervisor/channel.rs"]
+#[allow(dead_code)]
+mod channel;
+#[path = "../tests/supervisor/peer.rs"]
+#[allow(dead_code)]
+mod peer;
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use casemate_guest::protocol::{FromGuest, How, Request, ToGuest};
+use casemate_guest::protocol::{Exit, FromGuest, How, Request, Spec, ToGuest};
+use channel::{read, write};
+use peer::{PLENTY, Peer, id};
 
-use crate::channel::{read, write};
-use crate::peer::{PLENTY, Peer};
+fn main() {
+    how_long_a_command_takes();
+    how_fast_output_is();
+    how_fast_files_are();
+    how_fast_connections_are();
+}
+
+fn how_long_a_command_takes() {
+    let mut peer = Peer::new();
+    let spec = || Spec { command: vec![b"/bin/true".to_vec()], ..Spec::default() };
+    let mut times: Vec<_> = (0..10_000)
+        .map(|number| {
+            let begin = Instant::now();
+            assert_eq!(peer.run(number, spec(), b"").exit, Some(Exit::Code(0)));
+            peer.release(number);
+            begin.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    println!("a command: median {:?}, 99th {:?}; {} KiB after all", times[5000], times[9900], peer.memory());
+}
+
+/// Output of a process, with credit as the server grants it.
+fn how_fast_output_is() {
+    let mut peer = Peer::new();
+    let size = SIZE.to_string();
+    let command = ["/usr/bin/head", "-c", &size, "/dev/zero"].map(|part| part.as_bytes().to_vec()).to_vec();
+    let begin = Instant::now();
+    peer.start(1, Spec { command, ..Spec::default() }, b"");
+    peer.attach(1, 0, 1 << 20);
+    let (mut bytes, mut taken) = (0, 0);
+    loop {
+        match peer.next() {
+            (FromGuest::Output { .. }, payload) => {
+                bytes += payload.len();
+                taken += payload.len() as u64;
+                if taken >= 256 << 10 {
+                    peer.say(ToGuest::Credit { id: id(1), credit: taken }, b"");
+                    taken = 0;
+                }
+            }
+            (FromGuest::Exited { .. }, _) => break,
+            (FromGuest::Truncated { .. }, _) => panic!("lost some"),
+            _ => {}
+        }
+    }
+    assert_eq!(bytes, SIZE);
+    speed("output", SIZE, begin.elapsed());
+}
 
 const SIZE: usize = 1 << 30;
 
@@ -35,8 +93,6 @@ fn drain(peer: &mut Peer, of: u64) -> usize {
     }
 }
 
-#[test]
-#[ignore = "a measurement"]
 fn how_fast_files_are() {
     let (mut peer, folder) = (Peer::new(), tempfile::tempdir_in("/dev/shm").unwrap());
     let path = folder.path().join("large");
@@ -78,8 +134,6 @@ fn how_fast_files_are() {
     speed("packed", drain(&mut peer, 2), begin.elapsed());
 }
 
-#[test]
-#[ignore = "a measurement"]
 fn how_fast_connections_are() {
     let mut peer = Peer::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
