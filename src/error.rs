@@ -1,5 +1,10 @@
 //! The one error of the domain. Data lives in the variants; `rpc::status` alone turns it into a gRPC status.
 
+mod reason;
+
+pub use reason::Reason;
+
+use crate::domain::file::FileFault;
 use crate::domain::id::{ContainerId, ExecutionId, RequestId, SessionId};
 use std::time::Duration;
 
@@ -310,6 +315,30 @@ pub enum Error {
         /// What is missing.
         permission: &'static str,
     },
+    /// Something was not done with a path in a container.
+    #[error("{path}: {fault}")]
+    File {
+        /// The path, absolute.
+        path: String,
+        /// Why not.
+        fault: FileFault,
+    },
+    /// An offset beyond the end of a file.
+    #[error("offset {offset} is beyond the end of the file, which has {size} bytes")]
+    OffsetOutOfRange {
+        /// Asked for.
+        offset: u64,
+        /// What there is.
+        size: u64,
+    },
+    /// A container without a supervisor cannot do this.
+    #[error(
+        "container {id} has no supervisor, which files, archives, watches and ports need; its control.reason says why"
+    )]
+    Unsupervised {
+        /// The container.
+        id: ContainerId,
+    },
     /// The server is going down.
     #[error("the server is shutting down and takes no new work; try again, on another server or later")]
     ShuttingDown,
@@ -357,122 +386,6 @@ impl Error {
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
         Error::InvalidArgument(vec![Violation::new(field, description)])
     }
-
-    /// The stable name of the reason; each has a page under `docs/errors/`.
-    pub fn reason(&self) -> Reason {
-        match self {
-            Error::InvalidArgument(_) => Reason::InvalidArgument,
-            Error::ParametersInvalid { .. } => Reason::ParametersInvalid,
-            Error::ManifestInvalid { .. } => Reason::ManifestInvalid,
-            Error::ModuleInvalid { .. } => Reason::ModuleInvalid,
-            Error::ToolNotFound { .. } => Reason::ToolNotFound,
-            Error::ToolBroken { .. } => Reason::ToolBroken,
-            Error::InterpreterMissing { .. } => Reason::InterpreterMissing,
-            Error::ToolsReadOnly { .. } => Reason::ToolsReadOnly,
-            Error::ExecutionNotFound { .. } => Reason::ExecutionNotFound,
-            Error::ExecutionOver { .. } => Reason::ExecutionOver,
-            Error::NotSupported { .. } => Reason::NotSupported,
-            Error::RequestIdReused { .. } => Reason::RequestIdReused,
-            Error::MessageTooLarge { .. } => Reason::MessageTooLarge,
-            Error::Overloaded { .. } => Reason::Overloaded,
-            Error::SessionNotFound { .. } => Reason::SessionNotFound,
-            Error::SessionClosed { .. } => Reason::SessionClosed,
-            Error::TurnMismatch { .. } => Reason::TurnMismatch,
-            Error::TargetMismatch { .. } => Reason::TargetMismatch,
-            Error::NotStarted { .. } => Reason::NotStarted,
-            Error::QuotaReached { .. } => Reason::QuotaReached,
-            Error::SnapshotNotFound { .. } => Reason::SnapshotNotFound,
-            Error::SnapshotExists { .. } => Reason::SnapshotExists,
-            Error::SnapshotUnusable { .. } => Reason::SnapshotUnusable,
-            Error::ContainerNotFound { .. } => Reason::ContainerNotFound,
-            Error::ContainerExists { .. } => Reason::ContainerExists,
-            Error::ContainerNotReady { .. } => Reason::ContainerNotReady,
-            Error::ContainerFailed { .. } => Reason::ContainerFailed,
-            Error::PolicyDenied { .. } => Reason::PolicyDenied,
-            Error::TemplateNotFound { .. } => Reason::TemplateNotFound,
-            Error::ImageNotFound { .. } => Reason::ImageNotFound,
-            Error::BackendUnavailable { .. } => Reason::BackendUnavailable,
-            Error::BackendFull { .. } => Reason::BackendFull,
-            Error::ProcessNotStarted { .. } => Reason::ProcessNotStarted,
-            Error::StdinGap { .. } => Reason::StdinGap,
-            Error::StdinClosed { .. } => Reason::StdinClosed,
-            Error::StdinFull { .. } => Reason::StdinFull,
-            Error::SequenceOutOfRange { .. } => Reason::SequenceOutOfRange,
-            Error::Unauthenticated { .. } => Reason::Unauthenticated,
-            Error::PermissionDenied { .. } => Reason::PermissionDenied,
-            Error::ShuttingDown => Reason::ShuttingDown,
-            Error::StoreUnavailable { .. } => Reason::StoreUnavailable,
-            Error::StoreDamaged { .. } => Reason::StoreDamaged,
-            Error::Unimplemented { .. } => Reason::Unimplemented,
-            Error::Internal(_) => Reason::Internal,
-        }
-    }
-}
-
-macro_rules! reasons {
-    ($($variant:ident = $name:literal),* $(,)?) => {
-        /// Stable reasons, as in `google.rpc.ErrorInfo.reason`.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[allow(missing_docs)] // each reason has a page under docs/errors
-        pub enum Reason { $($variant),* }
-
-        impl Reason {
-            /// All reasons.
-            pub const ALL: &'static [Reason] = &[$(Reason::$variant),*];
-
-            /// The name on the wire.
-            pub fn name(self) -> &'static str {
-                match self { $(Reason::$variant => $name),* }
-            }
-        }
-    };
-}
-
-reasons! {
-    InvalidArgument = "INVALID_ARGUMENT",
-    ParametersInvalid = "PARAMETERS_INVALID",
-    ManifestInvalid = "MANIFEST_INVALID",
-    ModuleInvalid = "MODULE_INVALID",
-    ToolNotFound = "TOOL_NOT_FOUND",
-    ToolBroken = "TOOL_BROKEN",
-    InterpreterMissing = "INTERPRETER_MISSING",
-    ToolsReadOnly = "TOOLS_READ_ONLY",
-    ExecutionNotFound = "EXECUTION_NOT_FOUND",
-    ExecutionOver = "EXECUTION_OVER",
-    NotSupported = "NOT_SUPPORTED",
-    RequestIdReused = "REQUEST_ID_REUSED",
-    MessageTooLarge = "MESSAGE_TOO_LARGE",
-    Overloaded = "OVERLOADED",
-    SessionNotFound = "SESSION_NOT_FOUND",
-    SessionClosed = "SESSION_CLOSED",
-    TurnMismatch = "TURN_MISMATCH",
-    TargetMismatch = "TARGET_MISMATCH",
-    NotStarted = "NOT_STARTED",
-    QuotaReached = "QUOTA_REACHED",
-    SnapshotNotFound = "SNAPSHOT_NOT_FOUND",
-    SnapshotExists = "SNAPSHOT_EXISTS",
-    SnapshotUnusable = "SNAPSHOT_UNUSABLE",
-    ContainerNotFound = "CONTAINER_NOT_FOUND",
-    ContainerExists = "CONTAINER_EXISTS",
-    ContainerNotReady = "CONTAINER_NOT_READY",
-    ContainerFailed = "CONTAINER_FAILED",
-    PolicyDenied = "POLICY_DENIED",
-    TemplateNotFound = "TEMPLATE_NOT_FOUND",
-    ImageNotFound = "IMAGE_NOT_FOUND",
-    BackendUnavailable = "BACKEND_UNAVAILABLE",
-    BackendFull = "BACKEND_FULL",
-    ProcessNotStarted = "PROCESS_NOT_STARTED",
-    StdinGap = "STDIN_GAP",
-    StdinClosed = "STDIN_CLOSED",
-    StdinFull = "STDIN_FULL",
-    SequenceOutOfRange = "SEQUENCE_OUT_OF_RANGE",
-    Unauthenticated = "UNAUTHENTICATED",
-    PermissionDenied = "PERMISSION_DENIED",
-    ShuttingDown = "SHUTTING_DOWN",
-    StoreUnavailable = "STORE_UNAVAILABLE",
-    StoreDamaged = "STORE_DAMAGED",
-    Unimplemented = "UNIMPLEMENTED",
-    Internal = "INTERNAL",
 }
 
 fn violations_text(violations: &[Violation]) -> String {

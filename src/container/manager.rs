@@ -13,6 +13,7 @@ use crate::domain::image::ImageReference;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::execution::Registry;
+use crate::store::once::Once;
 use crate::store::{Store, containers};
 use dashmap::DashMap;
 use parking_lot::Mutex;
@@ -108,6 +109,7 @@ pub struct Containers {
     pub(super) entries: DashMap<ContainerId, Arc<Entry>>,
     pub(super) roster: Mutex<Roster>,
     pub(super) facts: watch::Sender<Result<BackendFacts, String>>,
+    pub(super) once: Once,
     pub(super) closing: AtomicBool,
     pub(super) this: Weak<Containers>,
 }
@@ -169,6 +171,7 @@ impl Containers {
             entries: DashMap::new(),
             roster: Mutex::default(),
             facts: watch::Sender::new(unknown),
+            once: Once::default(),
             closing: AtomicBool::new(false),
             this: this.clone(),
         });

@@ -5,6 +5,7 @@ pub mod backend;
 mod changes;
 pub mod docker;
 mod entry;
+pub mod files;
 mod guests;
 mod keeping;
 mod life;

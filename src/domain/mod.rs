@@ -5,6 +5,7 @@
 pub mod container;
 pub mod event;
 pub mod execution;
+pub mod file;
 pub mod id;
 pub mod image;
 pub mod input;

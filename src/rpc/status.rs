@@ -1,5 +1,6 @@
 //! The only maker of gRPC statuses: one match over the domain's error, without a wildcard.
 
+use crate::domain::file::FileFault;
 use crate::error::{Error, Violation};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -140,6 +141,34 @@ pub fn status(error: Error) -> Status {
         Error::ImageNotFound { reference, .. } => {
             details.set_resource_info("casemate.v1.Image", reference.as_str(), "", message.as_str());
             Code::NotFound
+        }
+        Error::File { path, fault } => {
+            say("path", path);
+            match fault {
+                FileFault::NotFound => Code::NotFound,
+                FileFault::Exists => Code::AlreadyExists,
+                FileFault::NoSpace | FileFault::TooMuch(_) => Code::ResourceExhausted,
+                FileFault::Shrank { .. } => Code::Aborted,
+                FileFault::Mismatch(_) => Code::DataLoss,
+                FileFault::Archive(_) => Code::InvalidArgument,
+                FileFault::NotPermitted
+                | FileFault::ReadOnly
+                | FileFault::IsDirectory
+                | FileFault::NotDirectory
+                | FileFault::NotEmpty
+                | FileFault::NotRegular
+                | FileFault::Links
+                | FileFault::OtherFileSystem
+                | FileFault::Other(_) => Code::FailedPrecondition,
+            }
+        }
+        Error::OffsetOutOfRange { size, .. } => {
+            say("size", size);
+            Code::OutOfRange
+        }
+        Error::Unsupervised { id } => {
+            say("container_id", id);
+            Code::FailedPrecondition
         }
         Error::BackendUnavailable { .. } => {
             details.set_retry_info(Some(Duration::from_secs(1)));

@@ -92,7 +92,7 @@ pub struct Sessions {
     /// Sessions whose checkpoints fail.
     pub(super) failing: Mutex<HashMap<SessionId, String>>,
     pub(super) observer: Arc<dyn SessionObserver>,
-    pub(super) once: super::once::Once,
+    pub(super) once: crate::store::once::Once,
     /// Told when memory is short.
     pub(super) pressed: Notify,
     pub(super) closing: AtomicBool,

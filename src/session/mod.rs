@@ -19,7 +19,6 @@ mod keep;
 pub mod kernel;
 pub mod line;
 mod manager;
-mod once;
 mod recovery;
 mod room;
 mod saver;

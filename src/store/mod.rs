@@ -7,6 +7,7 @@
 pub mod containers;
 pub mod executions;
 mod journal;
+pub mod once;
 mod record;
 pub mod requests;
 mod schema;

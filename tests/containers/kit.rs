@@ -73,6 +73,13 @@ impl House {
         self.server.as_ref().unwrap()
     }
 
+    /// Bytes of memory that the server has now.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server().process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
     pub fn path(&self) -> &Path {
         self.server().path()
     }

@@ -9,6 +9,7 @@ mod kit;
 
 mod crash;
 mod faults;
+mod files;
 mod hardening;
 mod lifecycle;
 mod processes;

@@ -96,7 +96,13 @@ fn list<T: DeserializeOwned>(mut payload: &[u8]) -> Result<Vec<T>, FrameError> {
 #[derive(Debug, Default)]
 pub struct Decoder {
     pending: BytesMut,
+    /// Bytes that room is made for at least: more where frames are large, so that a call brings several. A payload that
+    /// is kept keeps the memory it came in, so that those of small frames must not come in much.
+    room: usize,
 }
+
+/// Room where frames are small, and at most.
+const ROOM: (usize, usize) = (16 << 10, 256 << 10);
 
 impl Decoder {
     /// Where arriving bytes go: read into it, then ask for what is complete. Room is made for at least one frame.
@@ -106,7 +112,7 @@ impl Decoder {
             Some(length) if length <= MAX_FRAME => (LENGTH + length).saturating_sub(self.pending.len()),
             _ => 0,
         };
-        self.pending.reserve(wanted.max(16 << 10));
+        self.pending.reserve(wanted.max(self.room).max(ROOM.0));
         &mut self.pending
     }
 
@@ -139,6 +145,10 @@ impl Decoder {
         if !rest.is_empty() {
             return Err(FrameError::Unreadable(format!("{} bytes too many", rest.len())));
         }
+        self.room = match length > self.room / 8 {
+            true => (self.room * 2).clamp(ROOM.0, ROOM.1),
+            false => self.room / 2,
+        };
         let mut frame = self.pending.split_to(LENGTH + length);
         frame.advance(start + message);
         Ok(Some((parsed, frame.freeze())))

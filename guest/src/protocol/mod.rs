@@ -41,4 +41,4 @@ pub use request::{
 
 /// The version of the protocol that this build speaks. A guest and a server that differ do not talk: a container is
 /// started with the guest of its server's build, and a newer server gives up those of older builds by name.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;

@@ -189,6 +189,8 @@ pub struct Stat {
     pub mode: u32,
     /// Bytes.
     pub size: u64,
+    /// Bytes that it takes on its disk.
+    pub allocated: u64,
     /// Its owner.
     pub user: u32,
     /// Its group.

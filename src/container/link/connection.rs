@@ -39,6 +39,7 @@ impl Drop for Closes<'_> {
         outbox.open = false;
         outbox.bytes = BytesMut::new();
         drop(outbox);
+        self.0.talks.end();
         self.0.state.send_if_modified(|state| {
             let connected = matches!(state, LinkState::Connected { .. });
             if connected {
@@ -162,16 +163,15 @@ fn hear(shared: &Arc<Shared>, message: FromGuest, payload: Bytes) -> Result<(), 
             tracing::debug!(container = %shared.container, %problem, "a guest refused");
         }
         FromGuest::Pong { .. } => {}
-        // This server opens no channels, and has no gate for the guest to connect to.
+        // There is no gate yet for the guest to connect to.
+        FromGuest::Connected { .. } | FromGuest::NoGate { .. } => return Err("it speaks of a gate".into()),
         FromGuest::Began { .. }
         | FromGuest::Data { .. }
         | FromGuest::DataEnd { .. }
         | FromGuest::More { .. }
         | FromGuest::Entries { .. }
         | FromGuest::Events { .. }
-        | FromGuest::Done { .. }
-        | FromGuest::Connected { .. }
-        | FromGuest::NoGate { .. } => return Err("it speaks of a channel that was never opened".into()),
+        | FromGuest::Done { .. } => shared.talks.hear(message, payload)?,
     }
     Ok(())
 }

@@ -7,15 +7,17 @@
 
 mod channel;
 mod connection;
+mod conversation;
 mod listener;
 #[cfg(test)]
 mod tests;
 
 pub use channel::Channel;
+pub use conversation::{Conversation, Said, Unheard};
 
 use crate::domain::id::ContainerId;
 use bytes::BytesMut;
-use casemate_guest::protocol::{FrameError, ProcessId, Settings, Signal, Terminal, ToGuest, encode};
+use casemate_guest::protocol::{FrameError, ProcessId, Request, Settings, Signal, Terminal, ToGuest, encode};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
@@ -57,6 +59,7 @@ struct Shared {
     /// Told when there is something in the outbox.
     wake: Notify,
     channels: Mutex<HashMap<ProcessId, Arc<Channel>>>,
+    talks: conversation::Talks,
 }
 
 #[derive(Default)]
@@ -77,6 +80,7 @@ impl Link {
             outbox: Mutex::default(),
             wake: Notify::new(),
             channels: Mutex::default(),
+            talks: conversation::Talks::default(),
         });
         let socket = listener::bind(path)?;
         tokio::spawn(listener::accept(Arc::clone(&shared), socket));
@@ -154,6 +158,11 @@ impl Link {
         self.shared.say(&ToGuest::Release { id }, &[]);
     }
 
+    /// Begins work beside processes.
+    pub fn open(&self, request: Request) -> Result<Conversation, Unheard> {
+        Conversation::open(&self.shared, request)
+    }
+
     /// Asks the guest to end, and all processes with it.
     pub fn shut_down(&self) {
         self.shared.say(&ToGuest::Shutdown, &[]);
@@ -173,6 +182,17 @@ impl Shared {
             let _ = encode(message, payload, &mut outbox.bytes);
             self.wake.notify_one();
         }
+    }
+
+    /// As [`Shared::say`], for what may not fit and must not get lost without a word.
+    fn try_say(&self, message: &ToGuest) -> Result<(), Unheard> {
+        let mut outbox = self.outbox.lock();
+        if !outbox.open {
+            return Err(Unheard::Away);
+        }
+        encode(message, &[], &mut outbox.bytes).map_err(|_| Unheard::TooLarge)?;
+        self.wake.notify_one();
+        Ok(())
     }
 
     fn push(&self, messages: &[u8]) {
@@ -200,6 +220,7 @@ impl Shared {
         outbox.open = false;
         outbox.bytes.clear();
         drop(outbox);
+        self.talks.end();
         for channel in self.channels.lock().values() {
             channel.gone();
         }

@@ -1,5 +1,6 @@
 //! The Containers service. A room for each kind of call; here stands only which method is whose.
 
+mod files;
 mod images;
 mod lifecycle;
 mod logs;
@@ -172,43 +173,53 @@ impl v1::containers_server::Containers for Containers {
         self.serve_exec(viewer, request.into_inner()).await.map(Response::new)
     }
 
-    type ReadFileStream = Never<v1::ReadFileResponse>;
+    type ReadFileStream = Messages<v1::ReadFileResponse>;
 
-    async fn read_file(&self, _: Request<v1::ReadFileRequest>) -> Result<Response<Self::ReadFileStream>, Status> {
-        refuse("Containers.ReadFile")
+    async fn read_file(&self, request: Request<v1::ReadFileRequest>) -> Result<Response<Self::ReadFileStream>, Status> {
+        let viewer = viewer(&request);
+        self.serve_read_file(viewer, request.into_inner()).await.map_err(status)
     }
 
     async fn write_file(
         &self,
-        _: Request<Streaming<v1::WriteFileRequest>>,
+        request: Request<Streaming<v1::WriteFileRequest>>,
     ) -> Result<Response<v1::WriteFileResponse>, Status> {
-        refuse("Containers.WriteFile")
+        let viewer = viewer(&request);
+        self.serve_write_file(viewer, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_directory(
         &self,
-        _: Request<v1::ListDirectoryRequest>,
+        request: Request<v1::ListDirectoryRequest>,
     ) -> Result<Response<v1::ListDirectoryResponse>, Status> {
-        refuse("Containers.ListDirectory")
+        let viewer = viewer(&request);
+        self.serve_list_directory(viewer, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
-    async fn stat_path(&self, _: Request<v1::StatPathRequest>) -> Result<Response<v1::StatPathResponse>, Status> {
-        refuse("Containers.StatPath")
+    async fn stat_path(&self, request: Request<v1::StatPathRequest>) -> Result<Response<v1::StatPathResponse>, Status> {
+        let viewer = viewer(&request);
+        self.serve_stat_path(viewer, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn make_directory(
         &self,
-        _: Request<v1::MakeDirectoryRequest>,
+        request: Request<v1::MakeDirectoryRequest>,
     ) -> Result<Response<v1::MakeDirectoryResponse>, Status> {
-        refuse("Containers.MakeDirectory")
+        let viewer = viewer(&request);
+        self.serve_make_directory(viewer, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
-    async fn move_path(&self, _: Request<v1::MovePathRequest>) -> Result<Response<v1::MovePathResponse>, Status> {
-        refuse("Containers.MovePath")
+    async fn move_path(&self, request: Request<v1::MovePathRequest>) -> Result<Response<v1::MovePathResponse>, Status> {
+        let viewer = viewer(&request);
+        self.serve_move_path(viewer, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
-    async fn remove_path(&self, _: Request<v1::RemovePathRequest>) -> Result<Response<v1::RemovePathResponse>, Status> {
-        refuse("Containers.RemovePath")
+    async fn remove_path(
+        &self,
+        request: Request<v1::RemovePathRequest>,
+    ) -> Result<Response<v1::RemovePathResponse>, Status> {
+        let viewer = viewer(&request);
+        self.serve_remove_path(viewer, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     type WatchPathStream = Never<v1::WatchPathResponse>;

@@ -2,6 +2,7 @@
 
 pub mod container;
 pub mod execution;
+pub mod file;
 pub mod image;
 pub mod input;
 pub mod json;

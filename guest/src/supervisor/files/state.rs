@@ -42,6 +42,7 @@ fn told(stat: &rustix::fs::Stat) -> Stat {
         kind,
         mode: stat.st_mode & 0o7777,
         size: u64::try_from(stat.st_size).unwrap_or_default(),
+        allocated: u64::try_from(stat.st_blocks).unwrap_or_default() * 512,
         user: stat.st_uid,
         group: stat.st_gid,
         links: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),

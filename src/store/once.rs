@@ -1,10 +1,10 @@
 //! Mutations with a request id: done once, across retries, restarts and callers that do not wait.
 
+use super::Store;
+use super::requests::{self, Mutation, Noted};
 use crate::domain::id::RequestId;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
-use crate::store::Store;
-use crate::store::requests::{self, Mutation, Noted};
 use dashmap::DashMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ type Key = (Arc<str>, RequestId);
 
 /// The mutations that are under way.
 #[derive(Default)]
-pub(super) struct Once {
+pub struct Once {
     running: DashMap<Key, Arc<tokio::sync::Mutex<()>>>,
 }
 
