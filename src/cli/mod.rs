@@ -1,7 +1,8 @@
 //! The command line: one file per verb.
 //!
 //! `init`, `serve`, `config` and `health` are for whoever runs the server; `tools`, `run`, `executions`,
-//! `sessions`, `snapshots`, `containers`, `exec` and `attach` are clients of it. People get tables when standard output is a terminal, programs get
+//! `sessions`, `snapshots`, `containers`, `exec`, `attach`, `cp`, `ls`, `cat`, `watch` and `forward` are clients of it.
+//! People get tables when standard output is a terminal, programs get
 //! JSON otherwise or with `--json`. An error is three lines: what failed, why, what to do.
 
 mod build;
@@ -12,6 +13,7 @@ mod containers;
 mod exec;
 mod executions;
 mod failure;
+mod files;
 mod follow;
 mod health;
 mod init;
@@ -115,6 +117,16 @@ enum Verb {
     Exec(exec::ExecArgs),
     /// Attach to a command that runs in a container
     Attach(exec::AttachArgs),
+    /// Copy a file into a container or out of it
+    Cp(files::CopyArgs),
+    /// List a directory of a container
+    Ls(files::ListArgs),
+    /// Print files of containers
+    Cat(files::CatArgs),
+    /// Print changes of files in a container as they happen
+    Watch(files::WatchArgs),
+    /// Listen here for ports of a container, until it is over
+    Forward(files::ForwardArgs),
     /// Compile one module from standard input: what the server starts for each new module
     #[command(hide = true)]
     CompileModule(compile_module::CompileModuleArgs),
@@ -158,6 +170,11 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Snapshots(verb) => as_client(snapshots::run(verb, &global)),
         Verb::Containers(verb) => as_client(containers::run(verb, &global)),
         Verb::Exec(args) => as_client(exec::run(args, &global)).map_err(Failure::of_a_run),
+        Verb::Cp(args) => as_client(files::copy(args, &global)),
+        Verb::Ls(args) => as_client(files::list(args, &global)),
+        Verb::Cat(args) => as_client(files::cat(args, &global)),
+        Verb::Watch(args) => as_client(files::watch(args, &global)),
+        Verb::Forward(args) => as_client(files::forward(args, &global)),
         Verb::Attach(args) => as_client(exec::attach(args, &global)).map_err(Failure::of_a_run),
     }
 }

@@ -66,6 +66,9 @@ pub struct ContainersSection {
     /// Whether containers may have a network of their own, past the gate.
     #[serde(with = "forms::switch")]
     pub allow_direct: bool,
+    /// Whether ports of containers can be reached through the server.
+    #[serde(with = "forms::switch")]
+    pub allow_forward: bool,
     /// Whether processes may be root.
     #[serde(with = "forms::switch")]
     pub allow_root: bool,
@@ -170,6 +173,7 @@ impl Default for ContainersSection {
             runtime: String::new(),
             runtimes: Vec::new(),
             allow_direct: false,
+            allow_forward: true,
             allow_root: false,
             allow_writable_root: false,
             capabilities: Vec::new(),
@@ -265,6 +269,7 @@ impl ContainersSection {
             wall_time: (self.process_time, self.max_process_time),
             output_bytes: output,
             start_timeout: self.start_timeout,
+            forward: self.allow_forward,
             control: self.control,
             outlive: self.on_shutdown == OnShutdown::Keep,
         }

@@ -50,6 +50,8 @@ pub struct ContainersConfig {
     pub output_bytes: (u64, u64),
     /// How long the supervisor of a new container may take to answer.
     pub start_timeout: Duration,
+    /// Whether ports of containers can be reached through the server.
+    pub forward: bool,
     /// How containers are spoken with.
     pub control: ControlMode,
     /// Whether containers go on when the server is shut down.

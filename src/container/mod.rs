@@ -13,6 +13,7 @@ mod link;
 mod manager;
 mod paths;
 mod policy;
+pub mod ports;
 mod process;
 mod processes;
 mod raise;

@@ -12,5 +12,7 @@ mod faults;
 mod files;
 mod hardening;
 mod lifecycle;
+mod ports;
 mod processes;
 mod unsupervised;
+mod watching;

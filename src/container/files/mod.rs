@@ -2,10 +2,12 @@
 
 mod read;
 mod requests;
+mod watch;
 mod write;
 
 pub use read::FileReader;
 pub use requests::{Listing, NewDirectory};
+pub use watch::{FileWatcher, Found};
 pub use write::{FileWrite, FileWriter, WriteMode, Written};
 
 use super::entry::{Entry, Way};
@@ -25,7 +27,7 @@ const ROOT: &[u8] = b"/";
 const RETURN: Duration = Duration::from_secs(5);
 
 /// A path in a container, and the way there.
-pub(super) struct Place {
+pub(in crate::container) struct Place {
     pub(super) entry: Arc<Entry>,
     link: Link,
     /// Absolute.

@@ -126,7 +126,7 @@ impl FileWriter {
     pub async fn write(&mut self, data: Bytes) -> Result<()> {
         self.hash.update(&data);
         self.bytes += data.len() as u64;
-        if self.conversation.send(data).await {
+        if self.conversation.speaker().send(data).await {
             Ok(())
         } else {
             Err(self.outcome().await.err().unwrap_or_else(|| self.place.gone()))
@@ -140,7 +140,7 @@ impl FileWriter {
             let text = format!("the bytes have the digest {}, and another was announced (digest)", hex::encode(digest));
             return Err(self.place.faulty(FileFault::Mismatch(text)));
         }
-        self.conversation.finish();
+        self.conversation.speaker().finish();
         self.outcome().await?;
         self.place.entry.active();
         let file = self.place.stat(true).await?;

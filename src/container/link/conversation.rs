@@ -51,13 +51,19 @@ pub enum Unheard {
 
 /// A conversation. Dropped before its end, it is given up.
 pub struct Conversation {
-    shared: Arc<Shared>,
-    talk: Arc<Talk>,
+    speaker: Speaker,
     inbox: mpsc::UnboundedReceiver<(Said, u64)>,
     /// Bytes taken and not granted again.
     taken: u64,
     over: bool,
     _place: OwnedSemaphorePermit,
+}
+
+/// The side of a conversation that speaks. Cheap to clone; what is said after the end goes nowhere.
+#[derive(Clone)]
+pub struct Speaker {
+    shared: Arc<Shared>,
+    talk: Arc<Talk>,
 }
 
 /// The side of a conversation that the link knows.
@@ -180,7 +186,13 @@ impl Conversation {
             shared.talks.open.lock().1.remove(&talk.id);
             return Err(unheard);
         }
-        Ok(Conversation { shared: shared.clone(), talk, inbox, taken: 0, over: false, _place: place })
+        let speaker = Speaker { shared: shared.clone(), talk };
+        Ok(Conversation { speaker, inbox, taken: 0, over: false, _place: place })
+    }
+
+    /// What speaks in it, for whoever listens meanwhile.
+    pub fn speaker(&self) -> &Speaker {
+        &self.speaker
     }
 
     /// The next that is said; none when the connection is gone. After [`Said::Done`] there is nothing.
@@ -193,16 +205,18 @@ impl Conversation {
         self.taken += bytes;
         if self.taken >= GRANT && !self.over {
             let credit = std::mem::take(&mut self.taken);
-            self.grant(credit);
+            self.speaker.grant(credit);
         }
         Some(said)
     }
 
     /// Lets more come at once, for what is large.
     pub fn widen(&self) {
-        self.grant(WIDE - WINDOW);
+        self.speaker.grant(WIDE - WINDOW);
     }
+}
 
+impl Speaker {
     fn grant(&self, credit: u64) {
         self.talk.flow.lock().allowed += credit;
         self.shared.say(&ToGuest::More { channel: self.talk.id, credit }, &[]);
@@ -252,7 +266,8 @@ impl Drop for Conversation {
             return;
         }
         // What comes until its end is heard is thrown away.
-        self.talk.flow.lock().inbox = None;
-        self.shared.say(&ToGuest::Drop { channel: self.talk.id }, &[]);
+        let Speaker { shared, talk } = &self.speaker;
+        talk.flow.lock().inbox = None;
+        shared.say(&ToGuest::Drop { channel: talk.id }, &[]);
     }
 }

@@ -13,7 +13,7 @@ mod listener;
 mod tests;
 
 pub use channel::Channel;
-pub use conversation::{Conversation, Said, Unheard};
+pub use conversation::{Conversation, Said, Speaker, Unheard};
 
 use crate::domain::id::ContainerId;
 use bytes::BytesMut;

@@ -1,12 +1,14 @@
 //! The Containers service. A room for each kind of call; here stands only which method is whose.
 
 mod files;
+mod forward;
 mod images;
 mod lifecycle;
 mod logs;
 mod processes;
 mod stats;
 mod watch;
+mod watch_path;
 
 use super::caller;
 use super::status::status;
@@ -222,10 +224,14 @@ impl v1::containers_server::Containers for Containers {
         self.serve_remove_path(viewer, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
-    type WatchPathStream = Never<v1::WatchPathResponse>;
+    type WatchPathStream = Messages<v1::WatchPathResponse>;
 
-    async fn watch_path(&self, _: Request<v1::WatchPathRequest>) -> Result<Response<Self::WatchPathStream>, Status> {
-        refuse("Containers.WatchPath")
+    async fn watch_path(
+        &self,
+        request: Request<v1::WatchPathRequest>,
+    ) -> Result<Response<Self::WatchPathStream>, Status> {
+        let viewer = viewer(&request);
+        self.serve_watch_path(viewer, request.into_inner()).await.map_err(status)
     }
 
     async fn upload_archive(
@@ -244,13 +250,14 @@ impl v1::containers_server::Containers for Containers {
         refuse("Containers.DownloadArchive")
     }
 
-    type ForwardPortStream = Never<v1::ForwardPortResponse>;
+    type ForwardPortStream = Messages<v1::ForwardPortResponse>;
 
     async fn forward_port(
         &self,
-        _: Request<Streaming<v1::ForwardPortRequest>>,
+        request: Request<Streaming<v1::ForwardPortRequest>>,
     ) -> Result<Response<Self::ForwardPortStream>, Status> {
-        refuse("Containers.ForwardPort")
+        let viewer = viewer(&request);
+        self.serve_forward_port(viewer, request.into_inner()).await
     }
 
     async fn list_images(

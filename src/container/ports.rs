@@ -1,0 +1,107 @@
+//! Connections to TCP ports inside containers, through the supervisor.
+
+use super::files::Place;
+use super::link::{Conversation, Said};
+
+pub use super::link::Speaker;
+
+use super::manager::{Containers, Viewer};
+use crate::error::{Error, Result};
+use bytes::Bytes;
+use casemate_guest::protocol::{Failure, Request};
+
+/// The way to the ports of a container.
+pub struct Ports {
+    place: Place,
+}
+
+/// Why a connection is over, or never was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Nothing listens at the port.
+    Refused,
+    /// The process closed it hard, or ended.
+    Reset,
+    /// As many connections are open as may be.
+    TooMany,
+    /// The container is over or paused.
+    Ended,
+}
+
+/// A connection: what is heard of it.
+pub struct Connection {
+    conversation: Conversation,
+}
+
+/// What is heard of a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heard {
+    /// Bytes.
+    Data(Bytes),
+    /// The process sends no more; it may still receive.
+    End,
+    /// Both sides are done.
+    Done,
+    /// It is cut.
+    Cut(Cut),
+}
+
+impl Containers {
+    /// The way to the ports of a container that runs.
+    pub async fn ports(&self, container: &str, viewer: &Viewer) -> Result<Ports> {
+        if !self.config.forward {
+            let problem = "the operator forwards no ports of containers (containers.allow_forward)".to_owned();
+            return Err(Error::PolicyDenied { field: "port".into(), problem });
+        }
+        Ok(Ports { place: self.place(container, viewer, "container_id", "/").await? })
+    }
+}
+
+impl Ports {
+    /// Connects to a port on the loopback interface.
+    pub async fn connect(&self, port: u16) -> std::result::Result<Connection, Cut> {
+        let mut conversation = match self.place.ask(Request::Connect { port }).await {
+            Ok(conversation) => conversation,
+            Err(Error::Overloaded { .. }) => return Err(Cut::TooMany),
+            Err(_) => return Err(Cut::Ended),
+        };
+        match conversation.next().await {
+            Some(Said::Began(_)) => {
+                conversation.widen();
+                Ok(Connection { conversation })
+            }
+            Some(Said::Done(Err(failure))) => Err(cut(&failure)),
+            _ => Err(Cut::Ended),
+        }
+    }
+}
+
+impl Connection {
+    /// What sends on it, while somebody listens.
+    pub fn speaker(&self) -> Speaker {
+        self.conversation.speaker().clone()
+    }
+
+    /// What is heard next.
+    pub async fn next(&mut self) -> Heard {
+        loop {
+            return match self.conversation.next().await {
+                Some(Said::Data(data)) => Heard::Data(data),
+                Some(Said::End) => Heard::End,
+                Some(Said::Done(Ok(_))) => Heard::Done,
+                Some(Said::Done(Err(failure))) => Heard::Cut(cut(&failure)),
+                Some(_) => continue,
+                None => Heard::Cut(Cut::Ended),
+            };
+        }
+    }
+}
+
+fn cut(failure: &Failure) -> Cut {
+    match failure {
+        Failure::Refused | Failure::NotPermitted => Cut::Refused,
+        Failure::TooMany(_) => Cut::TooMany,
+        Failure::Dropped => Cut::Ended,
+        _ => Cut::Reset,
+    }
+}
