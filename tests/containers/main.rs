@@ -12,4 +12,5 @@ mod faults;
 mod hardening;
 mod lifecycle;
 mod processes;
+mod seccomp;
 mod unsupervised;
