@@ -37,6 +37,16 @@ pub fn ask(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// An image as another, with nothing that it would run by itself.
+pub fn without_command(image: &str) -> String {
+    let name = image.replace(":1", "-idle:1");
+    let id = ask(&["create", image, "/none"]);
+    let script = format!("docker export {} | docker import - {name}", id.trim());
+    assert!(Command::new("sh").args(["-c", &script]).output().unwrap().status.success());
+    ask(&["rm", id.trim()]);
+    name
+}
+
 /// A server whose containers go with it.
 pub struct House {
     pub server: Option<Server>,
@@ -151,6 +161,16 @@ impl House {
         let request = v1::GetExecutionRequest { execution_id: id.into() };
         let mut executions = self.server().executions().await;
         executions.get_execution(request).await.unwrap().into_inner().execution.unwrap()
+    }
+
+    /// What the server's process has in memory, in KiB: now, and at most so far.
+    pub fn memory(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server().process.id())).unwrap();
+        let line = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        (line("VmRSS:"), line("VmHWM:"))
     }
 
     /// Sandboxes of this server that Docker has.

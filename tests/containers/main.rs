@@ -11,6 +11,8 @@ mod crash;
 mod faults;
 mod hardening;
 mod lifecycle;
+mod means;
 mod processes;
 mod seccomp;
+mod terminal_floods;
 mod unsupervised;
