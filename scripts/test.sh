@@ -21,7 +21,7 @@ fi
 step 'Docker: a daemon, and images made of packages; skipped when they are there'
 export CASEMATE_DOCKERD_PID=$(mktemp)
 stop_docker() {
-  # Only the daemon that was started here.
+  # Only the daemon that was started here, or the one that tests put in its place.
   local pid
   pid=$(cat "$CASEMATE_DOCKERD_PID" 2>/dev/null || true)
   rm -f "$CASEMATE_DOCKERD_PID"
@@ -30,6 +30,8 @@ stop_docker() {
 trap stop_docker EXIT
 if scripts/docker.sh && scripts/test-images.sh; then
   export CASEMATE_TEST_DOCKER=1
+  # Tests that stop and start the daemon may do so with the one that was started here, and with no other.
+  [ ! -s "$CASEMATE_DOCKERD_PID" ] || export CASEMATE_TEST_DOCKER_OWN=1
 else
   skipped+=('containers: there is no Docker daemon, or its test images could not be made, see above')
 fi

@@ -88,6 +88,7 @@ async fn a_gigabyte_passes_a_slow_reader_by() {
     }
     const ALL: u64 = 1 << 30;
     let house = House::open().await;
+    let (before, _) = house.memory();
     let container = house.idle().await;
     let script = format!("head -c {ALL} /dev/zero; echo >&2 over");
     let execution = house.start(&container.id, shell(&script)).await.unwrap();
@@ -114,10 +115,8 @@ async fn a_gigabyte_passes_a_slow_reader_by() {
         }
     }
     assert!(over && position == ALL);
-    let status = std::fs::read_to_string(format!("/proc/{}/status", house.server().process.id())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
-    assert!(peak < 400 << 10, "the server took {peak} KiB at most");
+    let (after, most) = house.memory();
+    assert!(most < before + (128 << 10), "the server grew from {before} KiB to {after}, {most} at most");
 }
 
 #[tokio::test]
@@ -138,6 +137,53 @@ async fn output_ends_with_its_process_whatever_still_holds_it() {
     while house.run(&container.id, "ps | grep -c '[s]leep 5555'").await.text().trim() != "0" {
         assert!(Instant::now() < deadline, "a child stays for ever");
     }
+}
+
+#[tokio::test]
+async fn daemons_that_cut_all_ties_end_with_what_started_them() {
+    if !docker() {
+        return;
+    }
+    let house = House::open().await;
+    let container = house.idle().await;
+    // Forked twice, in a session of its own, deaf, with nothing open: its first parent and its second are gone.
+    let daemon = "export S=8888; ( (setsid sh -c 'trap \"\" TERM HUP INT; cd /; exec sleep $S' \
+                  </dev/null >/dev/null 2>&1 &) & ); until ps | grep -q '[s]leep 8888'; do :; done; echo up";
+    let left = "ps | grep -c '[s]leep 8888'";
+    let gone = async |how: &str| {
+        // Whatever is left is killed before the end is told of.
+        assert_eq!(house.run(&container.id, left).await.text().trim(), "0", "{how}");
+    };
+    let start = async |then: &str, limits: Option<v1::ExecutionLimits>| {
+        let request = v1::StartProcessRequest {
+            container_id: container.id.clone(),
+            process: Some(shell(&format!("{daemon}; {then}"))),
+            limits,
+            ..Default::default()
+        };
+        house.containers().await.start_process(request).await.unwrap().into_inner().execution.unwrap().id
+    };
+    let wall_time = Some(prost_types::Duration { seconds: 2, nanos: 0 });
+    let timed = start("sleep 1000", Some(v1::ExecutionLimits { wall_time, ..Default::default() })).await;
+    let ran = house.follow(&timed, 0).await;
+    assert_eq!((&*ran.text(), ran.reason()), ("up\n", v1::ExitReason::TimedOut));
+    gone("after a timeout").await;
+
+    let id = start("sleep 1000", None).await;
+    let request = v1::WatchExecutionRequest { execution_id: id.clone(), ..Default::default() };
+    let mut events = house.server().executions().await.watch_execution(request).await.unwrap().into_inner();
+    loop {
+        let event = events.message().await.unwrap().unwrap().event.unwrap().event;
+        if let Some(v1::execution_event::Event::Stdout(chunk)) = event {
+            assert_eq!(&chunk.data[..], b"up\n");
+            break;
+        }
+    }
+    assert_eq!(house.run(&container.id, left).await.text().trim(), "1", "it is there before");
+    let cancel = v1::CancelExecutionRequest { execution_id: id.clone(), ..Default::default() };
+    house.server().executions().await.cancel_execution(cancel).await.unwrap();
+    assert_eq!(house.follow(&id, 0).await.reason(), v1::ExitReason::Cancelled);
+    gone("after a cancel").await;
 }
 
 #[tokio::test]

@@ -37,6 +37,16 @@ pub fn ask(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// An image as another, with nothing that it would run by itself.
+pub fn without_command(image: &str) -> String {
+    let name = image.replace(":1", "-idle:1");
+    let id = ask(&["create", image, "/none"]);
+    let script = format!("docker export {} | docker import - {name}", id.trim());
+    assert!(Command::new("sh").args(["-c", &script]).output().unwrap().status.success());
+    ask(&["rm", id.trim()]);
+    name
+}
+
 /// A server whose containers go with it.
 pub struct House {
     pub server: Option<Server>,
@@ -56,28 +66,27 @@ impl House {
     }
 
     /// Waits until the backend was met.
-    async fn ready(&self) {
+    pub async fn ready(&self) {
+        self.until_health("up").await;
+    }
+
+    /// Waits until containers are in this state for whoever asks for the server's health. Answers what is said of it.
+    pub async fn until_health(&self, state: &str) -> String {
         let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
         loop {
             let (_, text) = self.server().get("/health").await;
             let health: serde_json::Value = serde_json::from_str(&text).unwrap();
-            if health["components"]["containers"]["state"] == "up" {
-                return;
+            let containers = &health["components"]["containers"];
+            if containers["state"] == state {
+                return containers["detail"].as_str().unwrap_or_default().to_owned();
             }
-            assert!(std::time::Instant::now() < deadline, "containers never came up: {text}");
+            assert!(std::time::Instant::now() < deadline, "containers never were {state}: {text}");
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }
 
     pub fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
-    }
-
-    /// Bytes of memory that the server has now.
-    pub fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server().process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     pub fn path(&self) -> &Path {
@@ -160,6 +169,16 @@ impl House {
         executions.get_execution(request).await.unwrap().into_inner().execution.unwrap()
     }
 
+    /// What the server's process has in memory, in KiB: now, and at most so far.
+    pub fn memory(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server().process.id())).unwrap();
+        let line = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        (line("VmRSS:"), line("VmHWM:"))
+    }
+
     /// Sandboxes of this server that Docker has.
     pub fn sandboxes(&self) -> Vec<String> {
         sandboxes(self.path())
@@ -168,11 +187,15 @@ impl House {
 
 /// Names of sandboxes that belong to a server's directory, running or not.
 pub fn sandboxes(folder: &Path) -> Vec<String> {
+    let all = ask(&["ps", "-a", "--filter", &label(folder), "--format", "{{.Names}}"]);
+    all.lines().map(str::to_owned).collect()
+}
+
+/// What selects sandboxes of a server's directory.
+fn label(folder: &Path) -> String {
     let store = rusqlite::Connection::open(folder.join("data/casemate.db")).unwrap();
     let installation: String = store.query_row("SELECT id FROM installation", [], |row| row.get(0)).unwrap();
-    let label = format!("label=casemate.installation={installation}");
-    let all = ask(&["ps", "-a", "--filter", &label, "--format", "{{.Names}}"]);
-    all.lines().map(str::to_owned).collect()
+    format!("label=casemate.installation={installation}")
 }
 
 impl Drop for House {
@@ -180,8 +203,10 @@ impl Drop for House {
         let Some(server) = &mut self.server else { return };
         let _ = server.process.kill();
         let _ = server.process.wait();
-        for name in sandboxes(server.path()) {
-            let _ = Command::new("docker").args(["rm", "-f", "-v", &name]).output();
+        // A test that fails may have left no daemon that answers.
+        let all = Command::new("docker").args(["ps", "-aq", "--filter", &label(server.path())]).output();
+        for id in String::from_utf8_lossy(&all.map(|all| all.stdout).unwrap_or_default()).lines() {
+            let _ = Command::new("docker").args(["rm", "-f", "-v", id]).output();
         }
     }
 }

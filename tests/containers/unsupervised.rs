@@ -1,24 +1,10 @@
 //! Containers in which no supervisor runs: the backend's own means, and what is lost by that.
 
 use crate::harness::reason;
-use crate::kit::{BUSYBOX, EMPTY, House, ask, docker, image, sh, shell};
+use crate::kit::{BUSYBOX, EMPTY, House, ask, docker, image, sh, shell, without_command};
 use casemate::proto::v1;
-use std::process::Command;
 use tonic::Code;
 use v1::ContainerControlKind::{BackendExec, Guest};
-
-/// An image as another, with nothing that it would run by itself.
-fn without_command(image: &str) -> String {
-    let name = image.replace(":1", "-idle:1");
-    if Command::new("docker").args(["image", "inspect", &name]).output().unwrap().status.success() {
-        return name;
-    }
-    let id = ask(&["create", image, "/none"]);
-    let script = format!("docker export {} | docker import - {name}", id.trim());
-    assert!(Command::new("sh").args(["-c", &script]).output().unwrap().status.success());
-    ask(&["rm", id.trim()]);
-    name
-}
 
 const EXEC: &str = "control = \"exec\"\n";
 

@@ -46,7 +46,7 @@ pub(super) fn backend(error: &Error) -> BackendError {
     }
     let said = said(error);
     if is_full(said) {
-        return BackendError::NoRoom(said.to_owned());
+        return BackendError::NoRoom(format!("Docker says: {said}; make room where it keeps its data"));
     }
     match status(error) {
         Some(404) => BackendError::NotFound(said.to_owned()),

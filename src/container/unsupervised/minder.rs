@@ -119,7 +119,11 @@ impl Minder {
             Some(process) => match self.backend.exec_exit(process).await {
                 Ok(None) => return None,
                 Ok(Some(code)) => (Some(code), false),
-                Err(BackendError::NotFound(_)) => (None, false),
+                Err(BackendError::NotFound(_)) => match self.backend.look(&sandbox).await {
+                    Ok(Standing::Running { .. }) => return Some(self.forgotten(wish).await),
+                    Ok(_) | Err(BackendError::NotFound(_)) => (None, false),
+                    Err(_) => return None,
+                },
                 Err(_) => return None,
             },
             None => match self.backend.look(&sandbox).await {
@@ -140,6 +144,20 @@ impl Minder {
             (Some(137), Some(wish)) => wish.clone(),
             (Some(code), _) => Ended::new(Exit::Exited { code }, ""),
         })
+    }
+
+    /// The backend was started anew, and left the sandbox running, but knows no process in it any more: nobody will ever
+    /// hear of this one, so it is not left behind either.
+    async fn forgotten(&self, wish: Option<&Ended>) -> Ended {
+        let lost = || {
+            Ended::new(
+                Exit::ServerLost,
+                "the container backend was started anew and lost it; what was left of it was killed",
+            )
+        };
+        let ended = wish.cloned().unwrap_or_else(lost);
+        self.end(&ended).await;
+        ended
     }
 
     /// Ends it with all that it started.
