@@ -131,6 +131,43 @@ TYPIST
         expect 'its exit code is the command'"'"'s' '^exit code 7$' <<< "$text" ;;
       'casemate containers logs box')
         eval "$line" | expect 'the main process has a log' '^ready$' ;;
+      "echo 'buy milk' > note.txt")
+        eval "$line"
+        echo 'ok: a file is made' ;;
+      'casemate cp note.txt box:')
+        eval "$line"
+        echo 'ok: a file is copied into a container' ;;
+      'casemate ls box:')
+        eval "$line" | expect 'a directory is listed' '/workspace/note.txt' ;;
+      'casemate cat box:note.txt')
+        eval "$line" | expect 'a file is printed' '^buy milk$' ;;
+      "casemate exec --detach box sh -c 'while nc "*)
+        eval "$line" > /dev/null
+        echo 'ok: something listens in the container' ;;
+      'casemate forward box 8000 &')
+        # Port 8000 of this machine may be taken.
+        "$casemate" forward box 0:8000 > forwarded 2> cuts &
+        forward=$!
+        until grep -q '^127' forwarded; do kill -0 "$forward"; done
+        python3 - "$(sed 's/ .*//' forwarded)" <<'CALLER' | expect 'a port is reached' '^echoed$'
+import socket, sys, time
+host, port = sys.argv[1].rsplit(":", 1)
+deadline = time.monotonic() + 30
+while True:
+    # The server inside may not listen yet.
+    text = b""
+    try:
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(b"echoed\n")
+            connection.shutdown(socket.SHUT_WR)
+            text = connection.recv(100)
+    except OSError:
+        time.sleep(0.05)
+    if text or time.monotonic() > deadline:
+        break
+print(text.decode(), end="")
+CALLER
+        kill "$forward" ;;
       'run=$(casemate exec --detach box '*)
         eval "$line"
         expect 'a command is left running' '^[0-9a-f-]\{36\}$' <<< "$run" ;;
@@ -157,7 +194,7 @@ TYPIST
 if docker image inspect casemate-test/busybox:1 > /dev/null 2>&1; then
   tried=0
   containers
-  [ "$tried" = 11 ] || { echo "FAILED: $tried commands about containers in the README, expected 11"; exit 1; }
+  [ "$tried" = 17 ] || { echo "FAILED: $tried commands about containers in the README, expected 17"; exit 1; }
 elif [ -n "${CASEMATE_TEST_DOCKER:-}" ]; then
   echo 'FAILED: no Docker daemon with casemate-test/busybox:1: scripts/docker.sh and scripts/test-images.sh make them'
   exit 1

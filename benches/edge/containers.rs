@@ -29,6 +29,8 @@ const IMAGE: &str = "docker.io/casemate-test/busybox:1";
 const MIB: u64 = 1 << 20;
 /// What a flood writes.
 const FLOOD: u64 = 512 << 20;
+/// Bytes of one write of a flood.
+const BLOCK: u64 = 64 << 10;
 /// Processes after which the supervisor's memory is looked at.
 const MANY: usize = 10_000;
 /// Spawns and kills that are timed, each beside one of the raw API's.
@@ -155,8 +157,9 @@ async fn raw_exec(docker: &Arc<Docker>, sandbox: &str, plan: Plan, report: &mut 
 async fn flood(channel: &Channel, id: &str, plan: Plan, report: &mut Report) {
     let mut rates = Vec::new();
     for _ in 0..plan.rounds {
-        let size = FLOOD.to_string();
-        let request = start(id, &["/bin/head", "-c", &size, "/dev/zero"]);
+        // busybox's `head` writes byte by byte, and would be what is measured.
+        let count = format!("count={}", FLOOD / BLOCK);
+        let request = start(id, &["/bin/dd", "if=/dev/zero", "bs=64k", &count]);
         let began = Instant::now();
         let mut containers = ContainersClient::new(channel.clone());
         let started = containers.start_process(authorized(request)).await.expect("a start").into_inner();
