@@ -171,6 +171,11 @@ impl Lines {
         }
     }
 
+    /// A line with this text, among those that are here.
+    pub fn try_until(&self, text: &str) -> Option<String> {
+        self.0.try_iter().find(|line| line.contains(text))
+    }
+
     /// The lines that are left when the pipe is closed.
     pub fn rest(self) -> Vec<String> {
         self.0.into_iter().collect()

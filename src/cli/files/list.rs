@@ -7,6 +7,7 @@ use crate::cli::output::{self, Format};
 use crate::cli::present;
 use crate::proto::v1::ListDirectoryRequest;
 use clap::Args;
+use serde_json::json;
 use std::process::ExitCode;
 
 /// Entries in one page; the server allows no more.
@@ -45,8 +46,8 @@ pub async fn run(client: &Client, args: ListArgs, format: Format) -> Result<Exit
     }
     match format {
         Format::Json => {
-            let list: Vec<_> = all.iter().map(present::file::json).collect();
-            output::json(&list.into())?;
+            let entries: Vec<_> = all.iter().map(present::file::json).collect();
+            output::json(&json!({ "entries": entries }))?;
         }
         Format::Human => output::bytes(present::file::table(&all).as_bytes())?,
     }
