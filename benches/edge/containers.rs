@@ -25,7 +25,7 @@ use v1::exec_request::Message as Ask;
 use v1::exec_response::Message as Told;
 use v1::execution_event::Event;
 
-const IMAGE: &str = "docker.io/casemate-test/busybox:1";
+pub const IMAGE: &str = "docker.io/casemate-test/busybox:1";
 const MIB: u64 = 1 << 20;
 /// What a flood writes.
 const FLOOD: u64 = 512 << 20;
@@ -65,11 +65,15 @@ pub async fn measure(plan: Plan, report: &mut Report) {
 }
 
 async fn spawn(channel: &Channel, script: &str) -> v1::Container {
+    let resources = v1::ContainerResources { executions: 1024, pids: 2048, ..Default::default() };
+    spawn_with(channel, script, v1::ContainerSpec { resources: Some(resources), ..Default::default() }).await
+}
+
+pub async fn spawn_with(channel: &Channel, script: &str, spec: v1::ContainerSpec) -> v1::Container {
     let spec = v1::ContainerSpec {
         source: Some(v1::container_spec::Source::Image(IMAGE.into())),
         command: ["/bin/sh", "-c", script].map(str::to_owned).into(),
-        resources: Some(v1::ContainerResources { executions: 1024, pids: 2048, ..Default::default() }),
-        ..Default::default()
+        ..spec
     };
     let request = v1::SpawnContainerRequest { spec: Some(spec), ..Default::default() };
     let mut client = ContainersClient::new(channel.clone());
@@ -77,7 +81,7 @@ async fn spawn(channel: &Channel, script: &str) -> v1::Container {
     spawned.container.expect("a container")
 }
 
-async fn kill(channel: &Channel, id: &str) -> v1::KillContainerResponse {
+pub async fn kill(channel: &Channel, id: &str) -> v1::KillContainerResponse {
     let request = v1::KillContainerRequest { container_id: id.into(), ..Default::default() };
     let mut client = ContainersClient::new(channel.clone());
     client.kill_container(authorized(request)).await.expect("a kill").into_inner()
@@ -211,7 +215,7 @@ async fn lives(channel: &Channel, docker: &Arc<Docker>, image: &str, report: &mu
     let (mut spawns, mut raw, mut kills) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TIMES {
         let began = Instant::now();
-        let id = raw_spawn(docker, image).await;
+        let id = raw_spawn(docker, image, false).await;
         raw.push(millis(began));
         docker.remove(&id).await.expect("a removal");
         let began = Instant::now();
@@ -228,7 +232,7 @@ async fn lives(channel: &Channel, docker: &Arc<Docker>, image: &str, report: &mu
     report.value("container_kill", "kill of a process that ignores TERM, container gone", kill, "ms");
 }
 
-async fn raw_spawn(docker: &Docker, image: &str) -> String {
+pub async fn raw_spawn(docker: &Docker, image: &str, writable_root: bool) -> String {
     let resources = Resources {
         memory_bytes: 512 * MIB,
         swap_bytes: 0,
@@ -255,7 +259,7 @@ async fn raw_spawn(docker: &Docker, image: &str) -> String {
         binds: Vec::new(),
         tmpfs: Vec::new(),
         network: false,
-        writable_root: false,
+        writable_root,
         capabilities: Vec::new(),
         seccomp: None,
         apparmor: String::new(),

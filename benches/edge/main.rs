@@ -10,6 +10,7 @@
 mod bare;
 mod calls;
 mod containers;
+mod files;
 mod interpreters;
 mod layers;
 mod load;
@@ -72,6 +73,9 @@ fn main() {
         }
         if wanted("containers") {
             containers::measure(plan, &mut report).await;
+        }
+        if wanted("files") {
+            files::measure(plan, &mut report).await;
         }
     });
     if let Some(path) = value("--json") {
