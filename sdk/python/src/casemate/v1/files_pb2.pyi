@@ -781,7 +781,7 @@ class FileChange(google.protobuf.message.Message):
     moved_from_path: builtins.str
     """The old path, for MOVED; empty for anything else."""
     file_kind: global___FileKind.ValueType
-    """What the path is, or was."""
+    """What the path is, or was: DIRECTORY, or FILE for anything else."""
     raw_path: builtins.bytes
     """The path as it is, when it is not valid UTF-8; empty otherwise."""
     @property
