@@ -160,7 +160,8 @@ fn put_ended(db: &rusqlite::Connection, live: &Live, tally: &mut Tally) -> rusql
 fn put_running(db: &rusqlite::Connection, live: &Live) -> rusqlite::Result<()> {
     let execution = live.execution();
     let flushed = live.flushed().load(Ordering::Relaxed);
-    if execution.state.is_final() {
+    // An end that nobody was shown yet may be written already, by a job before this one.
+    if live.journal().is_closed() {
         return Ok(());
     }
     // If this transaction fails, the record comes with the end instead.
@@ -184,4 +185,45 @@ fn put_running(db: &rusqlite::Connection, live: &Live) -> rusqlite::Result<()> {
     // If this transaction fails, the next flush leaves a gap here; the final record has it all.
     live.flushed().store(last, Ordering::Relaxed);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::execution::{Exit, Origin, Subject};
+    use crate::domain::id::ExecutionId;
+    use crate::domain::limits::LimitsPolicy;
+    use crate::execution::Ended;
+    use crate::execution::stdin::Stdin;
+    use bytes::Bytes;
+
+    #[test]
+    fn what_runs_is_not_written_over_an_end_that_is_not_shown_yet() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = Arc::new(Store::in_memory().unwrap());
+            let retention = Retention { max_count: 10, max_age: Duration::from_secs(1000), max_bytes: 1 << 20 };
+            let keeper = Keeper::new(store.clone(), retention);
+            let origin = Origin {
+                id: ExecutionId::new(),
+                subject: Subject::Tool { name: "t".into(), version: "".into(), digest: "".into() },
+                principal: "p".into(),
+                request_id: None,
+                labels: Default::default(),
+                limits: LimitsPolicy::default().defaults,
+                created: Timestamp::now(),
+                session: None,
+                parent: None,
+                target: "".into(),
+            };
+            let id = origin.id;
+            let live = Live::new(origin, None, Stdin::new(Bytes::new(), Bytes::new(), false), None);
+            live.close(Ended::new(Exit::Exited { code: 3 }, ""));
+            keeper.now(live.clone()).await.unwrap();
+            // As a flush does that was begun while it ran.
+            keeper.flush(vec![live.clone()]).await.unwrap();
+            let kept = store.read(move |db| executions::get(db, id)).await.unwrap().unwrap();
+            assert_eq!(kept.outcome.map(|outcome| outcome.exit.clone()), Some(Exit::Exited { code: 3 }));
+        });
+    }
 }

@@ -243,6 +243,11 @@ impl Journal {
         true
     }
 
+    /// Whether the end is fixed, shown to readers or not.
+    pub fn is_closed(&self) -> bool {
+        self.inner.lock().closed.is_some()
+    }
+
     /// Shows readers the end of a closed journal.
     pub fn publish(&self) {
         let mut inner = self.inner.lock();
