@@ -136,9 +136,15 @@ async fn the_main_process_has_a_log_and_an_end() {
     assert_eq!((end.reason(), end.exit_code), (v1::ContainerEndReason::Exited, 7));
     let ran = house.follow(&house.get(&container.id).await.main_execution_id, 0).await;
     assert_eq!((&*ran.text(), &*ran.stderr, ran.code()), ("one\n", &b"two\n"[..], 7));
+    // However quick they are, they run and end, and that is no failure to start.
+    for _ in 0..12 {
+        let quick = house.spawn(sh("exit 3")).await.unwrap();
+        let end = house.ended(&quick.id).await;
+        assert_eq!((end.reason(), end.exit_code), (v1::ContainerEndReason::Exited, 3));
+    }
     // Asked to stop, it does.
-    let container =
-        house.spawn(sh("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.1; done")).await.unwrap();
+    let polite = sh("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.1; done");
+    let container = house.spawn_until(polite, "up").await;
     let request = v1::StopContainerRequest { container_id: container.id.clone(), ..Default::default() };
     let stopped = house.containers().await.stop_container(request).await.unwrap().into_inner().container.unwrap();
     let end = stopped.end.unwrap();
