@@ -196,7 +196,11 @@ impl Containers {
     /// As [`Containers::check_identity`], on a machine that may not be this one.
     fn check_identity_without_guest(&self, entry: &Entry, pid: u32) -> std::result::Result<(), String> {
         if self.facts().is_ok_and(|facts| facts.shares_files) {
-            return self.check_identity(pid);
+            return match is_root(pid) {
+                // What ran for a moment only is nobody any more. How it ended is told, and nothing else runs there.
+                Err(error) if is_gone(&error) => Ok(()),
+                found => self.judge(found),
+            };
         }
         let user = entry.origin.spec.user.split(':').next().unwrap_or_default();
         match self.config.policy.root || user.parse::<u32>().is_ok_and(|user| user != 0) {
@@ -226,13 +230,14 @@ impl Containers {
 
     /// A user by name may be root in this image.
     fn check_identity(&self, pid: u32) -> std::result::Result<(), String> {
+        self.judge(is_root(pid))
+    }
+
+    fn judge(&self, root: std::io::Result<bool>) -> std::result::Result<(), String> {
         if self.config.policy.root {
             return Ok(());
         }
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
-            .map_err(|error| format!("whom its processes run as cannot be told: {error}"))?;
-        let ids = status.lines().filter(|line| line.starts_with("Uid:") || line.starts_with("Gid:"));
-        let root = ids.flat_map(|line| line.split_ascii_whitespace().skip(1)).any(|id| id == "0");
+        let root = root.map_err(|error| format!("whom its processes run as cannot be told: {error}"))?;
         match root {
             true => {
                 Err("in this image its user is root; name another user, or have the operator set containers.allow_root"
@@ -281,6 +286,19 @@ impl Containers {
             runtime: spec.runtime.clone(),
         }
     }
+}
+
+/// Whether a process has a user or a group that is root.
+fn is_root(pid: u32) -> std::io::Result<bool> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let ids = status.lines().filter(|line| line.starts_with("Uid:") || line.starts_with("Gid:"));
+    Ok(ids.flat_map(|line| line.split_ascii_whitespace().skip(1)).any(|id| id == "0"))
+}
+
+/// Whether there is no such process any more.
+fn is_gone(error: &std::io::Error) -> bool {
+    let gone = [rustix::io::Errno::NOENT, rustix::io::Errno::SRCH];
+    rustix::io::Errno::from_io_error(error).is_some_and(|errno| gone.contains(&errno))
 }
 
 /// The error of a backend, for whoever made a container.

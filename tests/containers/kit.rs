@@ -163,6 +163,23 @@ impl House {
         ran
     }
 
+    /// Starts a container, and waits until its main process has written this.
+    pub async fn spawn_until(&self, spec: v1::ContainerSpec, text: &str) -> v1::Container {
+        let container = self.spawn(spec).await.unwrap();
+        self.until(&container.main_execution_id, text).await;
+        container
+    }
+
+    /// Reads an execution until it has written this.
+    pub async fn until(&self, id: &str, text: &str) {
+        let request = v1::WatchExecutionRequest { execution_id: id.into(), ..Default::default() };
+        let mut events = self.server().executions().await.watch_execution(request).await.unwrap().into_inner();
+        let mut ran = Ran::default();
+        while !ran.text().contains(text) {
+            ran.take(events.message().await.unwrap().expect("more to come").event.unwrap());
+        }
+    }
+
     pub async fn execution(&self, id: &str) -> v1::Execution {
         let request = v1::GetExecutionRequest { execution_id: id.into() };
         let mut executions = self.server().executions().await;

@@ -76,7 +76,8 @@ async fn stop_asks_and_then_kills() {
         reason: "enough".into(),
         ..Default::default()
     };
-    let polite = house.spawn(sh("trap 'echo bye; exit 3' TERM; while :; do sleep 0.1; done")).await.unwrap();
+    let polite = sh("trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.1; done");
+    let polite = house.spawn_until(polite, "up").await;
     let stopped = containers.stop_container(stop(&polite.id, 30)).await.unwrap().into_inner().container.unwrap();
     let end = stopped.end.clone().unwrap();
     assert_eq!(
@@ -88,12 +89,12 @@ async fn stop_asks_and_then_kills() {
     let again = containers.stop_container(stop(&polite.id, 30)).await.unwrap().into_inner().container.unwrap();
     assert_eq!(again.end, stopped.end);
 
-    let deaf = house.spawn(sh("trap '' TERM; while :; do sleep 0.1; done")).await.unwrap();
+    let deaf = house.spawn_until(sh("trap '' TERM; echo up; while :; do sleep 0.1; done"), "up").await;
     let stopped = containers.stop_container(stop(&deaf.id, 0)).await.unwrap().into_inner().container.unwrap();
     assert_eq!(stopped.end.unwrap().signal, "SIGKILL");
 
     // A kill hurries a stop that waits.
-    let slow = house.spawn(sh("trap '' TERM; echo out; while :; do sleep 0.1; done")).await.unwrap();
+    let slow = house.spawn_until(sh("trap '' TERM; echo out; while :; do sleep 0.1; done"), "out").await;
     let mut other = house.containers().await;
     let waiting = stop(&slow.id, 600);
     let waiting = tokio::spawn(async move { other.stop_container(waiting).await });

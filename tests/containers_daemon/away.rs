@@ -2,7 +2,7 @@
 
 use crate::daemon::Daemon;
 use crate::harness::{PATIENCE, reason};
-use crate::kit::{House, Ran, sh, shell};
+use crate::kit::{House, sh, shell};
 use casemate::proto::v1;
 use rustix::process::Signal;
 use std::time::Instant;
@@ -11,12 +11,7 @@ use tonic::{Code, Status};
 /// Starts a process, and waits until it has written this much.
 async fn begun(house: &House, id: &str, script: &str, text: &str) -> String {
     let execution = house.start(id, shell(script)).await.unwrap();
-    let request = v1::WatchExecutionRequest { execution_id: execution.id.clone(), ..Default::default() };
-    let mut events = house.server().executions().await.watch_execution(request).await.unwrap().into_inner();
-    let mut ran = Ran::default();
-    while !ran.text().contains(text) {
-        ran.take(events.message().await.unwrap().expect("more to come").event.unwrap());
-    }
+    house.until(&execution.id, text).await;
     execution.id
 }
 

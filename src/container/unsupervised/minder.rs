@@ -64,6 +64,7 @@ impl Minder {
                 reason = self.live.end_wished(), if wish.is_none() => {
                     self.end(&reason).await;
                     last.as_mut().reset(Instant::now() + DYING);
+                    pause = LOOKS.0;
                     wish = Some(reason);
                 }
                 () = &mut last => match wish.take() {
@@ -91,6 +92,9 @@ impl Minder {
                     if let Some(ended) = self.over(wish.as_ref()).await {
                         self.rest(output, flowing).await;
                         return ended;
+                    }
+                    if wish.is_some() {
+                        self.end_again().await;
                     }
                     pause = (pause * 2).min(LOOKS.1);
                 }
@@ -158,6 +162,17 @@ impl Minder {
         let ended = wish.cloned().unwrap_or_else(lost);
         self.end(&ended).await;
         ended
+    }
+
+    /// Ends what was not there yet when all of it was ended: the backend may have been about to start it.
+    async fn end_again(&self) {
+        if self.handle.process.is_none() {
+            return;
+        }
+        let id = self.live.origin().id;
+        if let Err(error) = sweep::end(&*self.backend, &self.entry.backend_id(), &self.handle.user, id).await {
+            tracing::debug!(execution = %id, %error, "what may be left of a process could not be ended");
+        }
     }
 
     /// Ends it with all that it started.
