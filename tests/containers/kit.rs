@@ -40,6 +40,9 @@ pub fn ask(arguments: &[&str]) -> String {
 /// An image as another, with nothing that it would run by itself.
 pub fn without_command(image: &str) -> String {
     let name = image.replace(":1", "-idle:1");
+    if Command::new("docker").args(["image", "inspect", &name]).output().unwrap().status.success() {
+        return name;
+    }
     let id = ask(&["create", image, "/none"]);
     let script = format!("docker export {} | docker import - {name}", id.trim());
     assert!(Command::new("sh").args(["-c", &script]).output().unwrap().status.success());
@@ -59,7 +62,16 @@ impl House {
 
     /// With further keys of `[containers]`.
     pub async fn with(keys: &str) -> House {
-        let config = format!("[containers]\nimages = [\"docker.io/casemate-test/*\"]\n{keys}");
+        House::opened(&["docker.io/casemate-test/*"], keys).await
+    }
+
+    /// With these images alone.
+    pub async fn admitting(images: &[&str]) -> House {
+        House::opened(images, "").await
+    }
+
+    async fn opened(images: &[&str], keys: &str) -> House {
+        let config = format!("[containers]\nimages = {images:?}\n{keys}");
         let house = House { server: Some(Setup::new().config(&config).start().await) };
         house.ready().await;
         house

@@ -15,6 +15,7 @@ mod lifecycle;
 mod means;
 mod ports;
 mod processes;
+mod pulls;
 mod seccomp;
 mod terminal_floods;
 mod unsupervised;
