@@ -42,6 +42,8 @@ class Server:
         arguments = ["--address", "127.0.0.1:0", "--http-address", "127.0.0.1:0", "--tools", "tools", "--data", "data"]
         environment = {**os.environ, "CASEMATE_AUTH__TOKEN": TOKEN}
         environment.pop("CASEMATE_CONFIG", None)
+        environment["CASEMATE_CONTAINERS__IMAGES"] = "docker.io/casemate-test/*"
+        environment["CASEMATE_CONTAINERS__ON_SHUTDOWN"] = "stop"
         if interpreters := os.environ.get("CASEMATE_TEST_INTERPRETERS"):
             environment["CASEMATE_INTERPRETERS__DIRECTORY"] = interpreters
         with open(self.folder / "log", "a") as log:

@@ -1,6 +1,7 @@
 """Client of Casemate: sandboxed execution for AI agents."""
 
 from .client import Client
+from .container import Completed, Container, Containers
 from .errors import (
     AlreadyExists,
     Cancelled,
@@ -28,6 +29,9 @@ __all__ = [
     "Cancelled",
     "CasemateError",
     "Client",
+    "Completed",
+    "Container",
+    "Containers",
     "DeadlineExceeded",
     "ExecutionFailed",
     "FailedPrecondition",

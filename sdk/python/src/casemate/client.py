@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 
 from . import errors
+from .container import Containers
 from .left import File, Files, inputs
 from .result import Result
 from .session import Session, durability_of
@@ -50,6 +51,8 @@ class Client:
         self._executions = executions_pb2_grpc.ExecutionsStub(self._channel)
         self._sessions = sessions_pb2_grpc.SessionsStub(self._channel)
         self._snapshots = snapshots_pb2_grpc.SnapshotsStub(self._channel)
+        #: The containers of the server.
+        self.containers = Containers(self)
 
     def __enter__(self) -> Client:
         return self
