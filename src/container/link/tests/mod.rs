@@ -1,5 +1,7 @@
 //! A guest that lies, word by word.
 
+mod conversations;
+
 use super::*;
 use crate::domain::event::OutputStream;
 use crate::domain::execution::Subject;
@@ -89,11 +91,14 @@ impl Guest {
 
     /// Reads until the server says this.
     async fn until(&mut self, wanted: impl Fn(&ToGuest) -> bool) {
+        while !wanted(&self.next().await.0) {}
+    }
+
+    /// What the server says next.
+    async fn next(&mut self) -> (ToGuest, Bytes) {
         loop {
-            while let Some((message, _)) = self.decoder.take::<ToGuest>().unwrap() {
-                if wanted(&message) {
-                    return;
-                }
+            if let Some(said) = self.decoder.take().unwrap() {
+                return said;
             }
             assert_ne!(self.stream.read_buf(self.decoder.buffer()).await.unwrap(), 0, "the server left");
         }
