@@ -240,6 +240,14 @@ impl Conversation {
         }
     }
 
+    /// Gives it up, and waits until what it left is gone.
+    pub async fn give_up(&mut self) {
+        self.shared.say(&ToGuest::Drop { channel: self.talk.id }, &[]);
+        while !self.over {
+            self.next().await;
+        }
+    }
+
     /// There is no more to send.
     pub fn finish(&self) {
         self.shared.say(&ToGuest::DataEnd { channel: self.talk.id }, &[]);
