@@ -1,10 +1,14 @@
 //! Files in containers, through the supervisor: as the container's user, and never beyond the container's root.
 
+mod archives;
+mod packing;
 mod read;
 mod requests;
 mod watch;
 mod write;
 
+pub use archives::{Announced, ArchiveConflict, ArchiveFormat, ArchiveUpload, Arrival, Unpacked};
+pub use packing::{ArchiveDownload, ArchivePart, Packed};
 pub use read::FileReader;
 pub use requests::{Listing, NewDirectory};
 pub use watch::{FileWatcher, Found};
@@ -91,8 +95,12 @@ impl Containers {
 impl Place {
     /// Another path in the same container.
     pub(super) fn beside(&self, field: &str, path: &str) -> Result<Place> {
-        let path = absolute(&self.entry, field, path)?;
-        Ok(Place { entry: self.entry.clone(), link: self.link.clone(), path })
+        Ok(self.at(absolute(&self.entry, field, path)?))
+    }
+
+    /// Another absolute path in the same container.
+    fn at(&self, path: Vec<u8>) -> Place {
+        Place { entry: self.entry.clone(), link: self.link.clone(), path }
     }
 
     /// Begins work there.
@@ -172,6 +180,17 @@ impl Place {
                 FileFault::Mismatch(format!("{came} bytes came, and another number was announced (size_bytes)"))
             }
             Failure::Archive(text) => FileFault::Archive(shown(&text)),
+            Failure::InTheWay { path, wanted, there } => {
+                let fault = match (wanted, there) {
+                    (Kind::Directory, _) => FileFault::NotDirectory,
+                    (_, Kind::Directory) => FileFault::IsDirectory,
+                    _ => FileFault::Exists,
+                };
+                return self.at(path).faulty(fault);
+            }
+            Failure::Partly { why } => FileFault::Partly(shown(&why)),
+            Failure::MoreBytes => FileFault::TooMuch("more bytes than may be".into()),
+            Failure::MoreEntries => FileFault::TooMuch("more entries than may be".into()),
             Failure::Refused => FileFault::Other("nobody listens at the port".into()),
             Failure::Reset => FileFault::Other("the connection was cut".into()),
             Failure::Other(text) => FileFault::Other(shown(&text)),

@@ -138,6 +138,8 @@ impl FileWriter {
         let digest: [u8; 32] = std::mem::take(&mut self.hash).finalize().into();
         if self.expected.is_some_and(|expected| expected != digest) {
             let text = format!("the bytes have the digest {}, and another was announced (digest)", hex::encode(digest));
+            // What it left is gone before the caller hears of it.
+            self.conversation.give_up().await;
             return Err(self.place.faulty(FileFault::Mismatch(text)));
         }
         self.conversation.speaker().finish();
