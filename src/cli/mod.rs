@@ -117,7 +117,7 @@ enum Verb {
     Exec(exec::ExecArgs),
     /// Attach to a command that runs in a container
     Attach(exec::AttachArgs),
-    /// Copy a file into a container or out of it
+    /// Copy files and directories into a container or out of it
     Cp(files::CopyArgs),
     /// List a directory of a container
     Ls(files::ListArgs),

@@ -41,10 +41,44 @@ fn files_go_in_and_out() {
     // What cannot be done says so, and leaves nothing.
     assert!(house.casemate(&["cat", "box:none"]).expect(5).stderr.contains("FILE_NOT_FOUND"));
     assert!(house.casemate(&["cp", &path("none"), "box:x"]).expect(1).stderr.contains("No such file"));
-    assert!(house.casemate(&["cp", "box:deep", &path("x")]).expect(1).stderr.contains("directory"));
-    assert!(!here("x").exists());
     house.casemate(&["cp", "a", "b"]).expect(2);
     assert!(house.casemate(&["ls", "nobody:"]).expect(5).stderr.contains("CONTAINER_NOT_FOUND"));
+}
+
+#[test]
+fn directories_go_in_and_out() {
+    if !docker() {
+        return;
+    }
+    let house = House::open();
+    house.idle("box");
+    let here = |name: &str| house.server().path(name);
+    let path = |name: &str| here(name).to_str().unwrap().to_owned();
+    std::fs::create_dir_all(here("tree/deep/empty")).unwrap();
+    std::fs::write(here("tree/a"), "a").unwrap();
+    std::fs::write(here("tree/deep/run"), vec![7; 2_000_000]).unwrap();
+    std::fs::set_permissions(here("tree/deep/run"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink("deep/run", here("tree/link")).unwrap();
+    // Into a directory that is there, and as one that is not.
+    house.casemate(&["cp", &path("tree"), "box:"]).expect(0);
+    house.casemate(&["cp", &path("tree"), "box:new/name"]).expect(0);
+    let script =
+        "cd /workspace; diff -r tree new/name && readlink tree/link && stat -c %a tree/deep/run && ls tree/deep";
+    let told = house.casemate(&["exec", "box", "sh", "-c", script]).expect(0).stdout;
+    assert_eq!(told, "deep/run\n755\nempty\nrun\n");
+    house.casemate(&["cp", "box:tree", &path("back")]).expect(0);
+    std::fs::create_dir(here("into")).unwrap();
+    house.casemate(&["cp", "box:tree", &path("into")]).expect(0);
+    for folder in ["back", "into/tree"] {
+        assert_eq!(std::fs::read(here(folder).join("a")).unwrap(), b"a");
+        assert_eq!(std::fs::read(here(folder).join("deep/run")).unwrap(), vec![7; 2_000_000]);
+        assert_eq!(std::fs::read_link(here(folder).join("link")).unwrap().to_str(), Some("deep/run"));
+        assert!(here(folder).join("deep/empty").is_dir());
+    }
+    // The whole workspace.
+    house.casemate(&["cp", "box:", &path("all")]).expect(0);
+    assert_eq!(std::fs::read(here("all/new/name/a")).unwrap(), b"a");
+    assert!(house.casemate(&["cp", "box:none", &path("x")]).expect(5).stderr.contains("FILE_NOT_FOUND"));
 }
 
 #[test]

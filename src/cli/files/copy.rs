@@ -1,8 +1,8 @@
 //! `casemate cp`: files into containers and out of them.
 
-use super::{Inside, failure};
+use super::{Inside, failure, folder};
 use crate::cli::client::Client;
-use crate::cli::failure::{FAILED, Failure, USAGE};
+use crate::cli::failure::{Failure, USAGE};
 use crate::proto::v1::read_file_response::Part as ReadPart;
 use crate::proto::v1::write_file_request::Part as WritePart;
 use crate::proto::v1::{FileKind, ReadFileRequest, StatPathRequest, WriteFileHeader, WriteFileRequest};
@@ -48,11 +48,11 @@ impl Progress {
     }
 
     /// Draws on a terminal, where what is copied does not go there itself.
-    fn visible() -> Progress {
+    pub fn visible() -> Progress {
         Progress { visible: std::io::stderr().is_terminal(), ..Progress::none() }
     }
 
-    fn add(&mut self, bytes: usize) {
+    pub fn add(&mut self, bytes: usize) {
         self.done += bytes as u64;
         if !self.visible || self.drawn.is_some_and(|drawn| drawn.elapsed() < DRAW) {
             return;
@@ -73,7 +73,7 @@ impl Progress {
         let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
     }
 
-    fn end(&self) {
+    pub fn end(&self) {
         if self.drawn.is_some() {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
@@ -101,6 +101,16 @@ async fn download(client: &Client, from: &Inside, to: &str) -> Result<(), Failur
         return read(client, from, &mut tokio::io::stdout(), &mut Progress::none()).await;
     }
     let mut path = PathBuf::from(to);
+    if is_directory(client, from).await {
+        // As cp has it: into a directory that is there, as one that is not.
+        if path.is_dir() {
+            path = folder::within(&path, Path::new(&from.path).file_name());
+        }
+        let mut progress = Progress::visible();
+        let copied = folder::download(client, from, &path, &mut progress).await;
+        progress.end();
+        return copied;
+    }
     if path.is_dir() {
         let name = Path::new(&from.path).file_name();
         path.push(
@@ -169,8 +179,13 @@ async fn upload(client: &Client, from: &str, mut to: Inside, parents: bool) -> R
             let file = tokio::fs::File::open(path).await.map_err(|error| told(&error))?;
             let about = file.metadata().await.map_err(|error| told(&error))?;
             if about.is_dir() {
-                let todo = "name a file";
-                return Err(Failure::new(FAILED, format!("{path} cannot be copied"), "it is a directory", todo));
+                let path = Path::new(path);
+                if is_directory(client, &to).await {
+                    to.path = inside(&to.path, path);
+                }
+                let copied = folder::upload(client, path, &to, &mut progress).await;
+                progress.end();
+                return copied;
             }
             header.mode = Some(about.permissions().mode() & 0o777);
             if about.is_file() {
@@ -181,8 +196,7 @@ async fn upload(client: &Client, from: &str, mut to: Inside, parents: bool) -> R
         }
     };
     if from != "-" && is_directory(client, &to).await {
-        let name = Path::new(from).file_name().unwrap_or_default().to_string_lossy();
-        to.path = if to.path.is_empty() { name.into_owned() } else { format!("{}/{name}", to.path) };
+        to.path = inside(&to.path, Path::new(from));
     }
     (header.container_id, header.path) = (to.container.clone(), to.path.clone());
     let (send, parts) = mpsc::channel(4);
@@ -222,6 +236,16 @@ async fn feed(
             return Ok(());
         }
         progress.add(length);
+    }
+}
+
+/// Where something from here is in a directory there.
+fn inside(directory: &str, from: &Path) -> String {
+    let whole = from.canonicalize().unwrap_or_else(|_| from.to_owned());
+    let name = whole.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match directory {
+        "" => name,
+        directory => format!("{}/{name}", directory.trim_end_matches('/')),
     }
 }
 

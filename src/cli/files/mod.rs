@@ -1,6 +1,7 @@
 //! `casemate cp`, `ls`, `cat`, `watch` and `forward`: files and ports of containers.
 
 mod copy;
+mod folder;
 mod forward;
 mod list;
 mod watch;
