@@ -14,7 +14,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use casemate_guest::protocol::{Exit, FromGuest, How, Request, Spec, ToGuest};
+use casemate_guest::protocol::{Exit, FromGuest, How, Limits, Request, Spec, ToGuest};
 use channel::{read, write};
 use peer::{PLENTY, Peer, id};
 
@@ -128,7 +128,8 @@ fn how_fast_files_are() {
         times.sort_unstable();
         println!("{what}: median {:?}, 99th {:?}", times[5000], times[9900]);
     }
-    let request = Request::Pack { root: folder.path().to_str().unwrap().into(), paths: vec![b"/".to_vec()] };
+    let (root, paths) = (folder.path().to_str().unwrap().into(), vec![b"/".to_vec()]);
+    let request = Request::Pack { root, paths, limits: Limits { entries: PLENTY, bytes: PLENTY } };
     let begin = Instant::now();
     peer.open(2, request);
     speed("packed", drain(&mut peer, 2), begin.elapsed());

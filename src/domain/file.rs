@@ -86,6 +86,9 @@ pub enum FileFault {
     /// The archive was refused; nothing of it was written.
     #[error("the archive was refused: {0}; nothing of it was written")]
     Archive(String),
+    /// Some of the archive was put in place, and then something came in its way.
+    #[error("some of the archive is there now, and the rest is not: {0}; unpack it again")]
+    Partly(String),
     /// There is too much of it.
     #[error("there is too much of it: {0}")]
     TooMuch(String),

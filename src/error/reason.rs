@@ -50,7 +50,7 @@ impl Error {
                 FileFault::NotFound => Reason::FileNotFound,
                 FileFault::Exists => Reason::FileExists,
                 FileFault::NoSpace | FileFault::TooMuch(_) => Reason::FileTooLarge,
-                FileFault::Shrank { .. } => Reason::FileChanged,
+                FileFault::Shrank { .. } | FileFault::Partly(_) => Reason::FileChanged,
                 FileFault::Mismatch(_) => Reason::FileMismatch,
                 FileFault::Archive(_) => Reason::ArchiveInvalid,
                 FileFault::NotPermitted

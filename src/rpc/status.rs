@@ -148,7 +148,7 @@ pub fn status(error: Error) -> Status {
                 FileFault::NotFound => Code::NotFound,
                 FileFault::Exists => Code::AlreadyExists,
                 FileFault::NoSpace | FileFault::TooMuch(_) => Code::ResourceExhausted,
-                FileFault::Shrank { .. } => Code::Aborted,
+                FileFault::Shrank { .. } | FileFault::Partly(_) => Code::Aborted,
                 FileFault::Mismatch(_) => Code::DataLoss,
                 FileFault::Archive(_) => Code::InvalidArgument,
                 FileFault::NotPermitted

@@ -35,8 +35,8 @@ pub use message::{
     ToGuest, User,
 };
 pub use request::{
-    Answer, CHANNELS, Change, Entry, Event, Failure, Format, GATE_CONNECTIONS, How, Kind, Limits, PATH_LIMIT, Path,
-    Request, Stat, WINDOW,
+    Answer, CHANNELS, Change, Conflict, Entry, Event, Failure, Format, GATE_CONNECTIONS, How, Kind, Limits, OMITTED,
+    OMITTED_BYTES, PATH_LIMIT, Path, Request, Stat, WINDOW,
 };
 
 /// The version of the protocol that this build speaks. A guest and a server that differ do not talk: a container is

@@ -9,6 +9,10 @@ pub const WINDOW: u64 = 256 << 10;
 pub const CHANNELS: usize = 256;
 /// Connections to the gate at a time. Further ones wait until one of them ends.
 pub const GATE_CONNECTIONS: usize = 128;
+/// Paths that are told as left out of an archive, at most.
+pub const OMITTED: usize = 1000;
+/// Bytes of these together, at most: they have to fit into a frame.
+pub const OMITTED_BYTES: usize = 512 << 10;
 /// Bytes of a path at most.
 pub const PATH_LIMIT: usize = 4096;
 
@@ -118,21 +122,30 @@ pub enum Request {
         recursive: bool,
     },
     /// Sends a tar archive (pax) of regular files, folders and links. Names in it are paths without the root and the
-    /// first slash. What is none of these is skipped. [`Answer::Packed`].
+    /// first slash. What is none of these, is the kernel's own or may not be read is left out. [`Answer::Packed`].
     Pack {
         /// Beneath which the paths are.
         root: Path,
         /// Folders go with all that is in them. Links are packed as such.
         paths: Vec<Path>,
+        /// What there may be at most.
+        limits: Limits,
     },
-    /// Unpacks the channel's bytes into a folder, all or nothing. The archive is taken as hostile. [`Answer::Unpacked`].
+    /// Unpacks the channel's bytes into a folder. All is checked and laid out beside it first, and what is in the way is
+    /// looked for, before anything is seen there. The archive is taken as hostile. [`Answer::Unpacked`].
     Unpack {
         /// Beneath which the path is.
         root: Path,
-        /// The folder. It may be there or not; what the archive brings must not be there.
+        /// The folder.
         path: Path,
-        /// What the bytes are.
-        format: Format,
+        /// Makes the folder, and missing ones above it.
+        parents: bool,
+        /// What the bytes are; told by the first of them if none.
+        format: Option<Format>,
+        /// What becomes of files that are there.
+        conflict: Conflict,
+        /// Leading parts that are taken off each name. What has no more is skipped.
+        strip: u32,
         /// What it may bring at most.
         limits: Limits,
     },
@@ -169,6 +182,18 @@ pub enum Format {
     TarGz,
     /// Zip, up to 4 GiB. It is on the disk as a whole before it is unpacked.
     Zip,
+}
+
+/// What becomes of a file that is where an archive has one. A folder goes into a folder that is there; it never takes
+/// the place of anything else, nor anything else that of a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Conflict {
+    /// It is replaced, and so is a link.
+    Replace,
+    /// It is left.
+    Skip,
+    /// It is left, and the request fails.
+    Fail,
 }
 
 /// What an archive may bring. The guest has bounds of its own beyond which it does not go.
@@ -289,15 +314,23 @@ pub enum Answer {
     Packed {
         /// What is in it.
         entries: u64,
-        /// Pipes, sockets and devices that are not.
-        skipped: u64,
+        /// Bytes of the files in it.
+        bytes: u64,
+        /// What was left out, as it would be named in it; not more than [`OMITTED`] and [`OMITTED_BYTES`].
+        omitted: Vec<Path>,
     },
     /// All that is in the archive is there.
     Unpacked {
-        /// Files, folders and links.
-        entries: u64,
+        /// Regular files that are new.
+        files: u64,
+        /// Folders that are new, the target and those above it too.
+        directories: u64,
+        /// Links that are new, further names of files too.
+        links: u64,
         /// Bytes of the files.
         bytes: u64,
+        /// Entries that were left away: without a name behind what is stripped, or where something is already.
+        skipped: u64,
     },
 }
 
@@ -350,6 +383,24 @@ pub enum Failure {
     },
     /// The archive was refused, in words. Nothing of it is there.
     Archive(String),
+    /// Something is where an archive has something else. Nothing of the archive is there.
+    InTheWay {
+        /// Where, beneath the root.
+        path: Path,
+        /// What the archive has there.
+        wanted: Kind,
+        /// What is there.
+        there: Kind,
+    },
+    /// Some of an archive is there, and the rest is not.
+    Partly {
+        /// Why, in words.
+        why: String,
+    },
+    /// More bytes than the limits of the request.
+    MoreBytes,
+    /// More entries than the limits of the request.
+    MoreEntries,
     /// Nobody listens at the port.
     Refused,
     /// The connection was cut instead of closed.

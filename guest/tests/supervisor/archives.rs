@@ -6,25 +6,26 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use casemate_guest::protocol::{Answer, Failure, Format, Limits, Request};
+use casemate_guest::protocol::{Answer, Conflict, Failure, Format, Kind, Limits, Request};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::channel::{bytes, names};
 use crate::peer::{Peer, until};
 
-const PLENTY: Limits = Limits { entries: 100_000, bytes: 1 << 40 };
+pub const PLENTY: Limits = Limits { entries: 100_000, bytes: 1 << 40 };
 
 fn unpack(path: &Path, format: Format, limits: Limits) -> Request {
-    Request::Unpack { root: b"/".to_vec(), path: bytes(path), format, limits }
+    let (root, path, format) = (b"/".to_vec(), bytes(path), Some(format));
+    Request::Unpack { root, path, parents: true, format, conflict: Conflict::Fail, strip: 0, limits }
 }
 
-fn pack(root: &Path, paths: &[&str]) -> Request {
-    Request::Pack { root: bytes(root), paths: paths.iter().map(|path| path.as_bytes().to_vec()).collect() }
+pub fn pack(root: &Path, paths: &[&str], limits: Limits) -> Request {
+    Request::Pack { root: bytes(root), paths: paths.iter().map(|path| path.as_bytes().to_vec()).collect(), limits }
 }
 
 /// An entry of an archive, whatever it says.
-fn entry(kind: u8, name: &str, target: &str, body: &[u8]) -> Vec<u8> {
+pub fn entry(kind: u8, name: &str, target: &str, body: &[u8]) -> Vec<u8> {
     let mut block = vec![0; 512];
     block[..name.len().min(100)].copy_from_slice(&name.as_bytes()[..name.len().min(100)]);
     block[100..107].copy_from_slice(b"0000644");
@@ -41,13 +42,13 @@ fn entry(kind: u8, name: &str, target: &str, body: &[u8]) -> Vec<u8> {
     block
 }
 
-fn archive(entries: &[Vec<u8>]) -> Vec<u8> {
+pub fn archive(entries: &[Vec<u8>]) -> Vec<u8> {
     let mut all = entries.concat();
     all.resize(all.len() + 1024, 0);
     all
 }
 
-fn compressed(bytes: &[u8]) -> Vec<u8> {
+pub fn compressed(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
@@ -80,12 +81,13 @@ fn what_is_packed_is_unpacked_by_anybody() {
     fs::create_dir(&from).unwrap();
     tree(&from);
     let _socket = std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap();
-    let said = peer.ask(2, pack(&from, &["/"]));
+    let said = peer.ask(2, pack(&from, &["/"], PLENTY));
     fs::remove_file(from.join("socket")).unwrap();
-    assert!(matches!(peer.ask(4, pack(&from, &["/a/../a"])).failure(), Failure::Invalid(_)));
-    assert_eq!(peer.ask(4, pack(&from, &["/none"])).failure(), Failure::NotFound);
+    assert!(matches!(peer.ask(4, pack(&from, &["/a/../a"], PLENTY)).failure(), Failure::Invalid(_)));
+    assert_eq!(peer.ask(4, pack(&from, &["/none"], PLENTY)).failure(), Failure::NotFound);
     let packed = said.bytes.clone();
-    assert_eq!(said.answer(), Answer::Packed { entries: 10, skipped: 1 });
+    let omitted = vec![b"socket".to_vec()];
+    assert_eq!(said.answer(), Answer::Packed { entries: 10, bytes: 1_000_003 + 512 + 4, omitted });
     // By tar.
     let to = folder.path().join("tar");
     fs::create_dir(&to).unwrap();
@@ -95,20 +97,29 @@ fn what_is_packed_is_unpacked_by_anybody() {
     compare(&from, &to);
     // By the guest: where nothing is, and in a folder.
     let to = folder.path().join("guest");
-    let expected = Answer::Unpacked { entries: 10, bytes: 1_000_003 + 512 + 4 };
-    assert_eq!(peer.ask_with(2, unpack(&to, Format::Tar, PLENTY), &packed).answer(), expected);
+    let expected = |directories| {
+        let bytes = 1_000_003 + 512 + 4;
+        Answer::Unpacked { files: 4, directories, links: 2, bytes, skipped: 0 }
+    };
+    assert_eq!(peer.ask_with(2, unpack(&to, Format::Tar, PLENTY), &packed).answer(), expected(5));
     compare(&from, &to);
     let to = folder.path().join("there");
     fs::create_dir(&to).unwrap();
     fs::write(to.join("other"), "").unwrap();
-    assert_eq!(peer.ask_with(2, unpack(&to, Format::TarGz, PLENTY), &compressed(&packed)).answer(), expected);
+    assert_eq!(peer.ask_with(2, unpack(&to, Format::TarGz, PLENTY), &compressed(&packed)).answer(), expected(4));
     fs::remove_file(to.join("other")).unwrap();
     compare(&from, &to);
     // Nothing gives way, and then nothing is there.
-    assert_eq!(peer.ask_with(2, unpack(&to, Format::Tar, PLENTY), &packed).failure(), Failure::Exists);
+    let in_the_way = |path: &str, kind| {
+        let path = bytes(&to.join(path));
+        Failure::InTheWay { path, wanted: kind, there: kind }
+    };
+    let failure = peer.ask_with(2, unpack(&to, Format::Tar, PLENTY), &packed).failure();
+    assert_eq!(failure, in_the_way("a/block", Kind::File));
     fs::remove_dir_all(to.join("a")).unwrap();
     fs::remove_file(to.join("large")).unwrap();
-    assert_eq!(peer.ask_with(2, unpack(&to, Format::Tar, PLENTY), &packed).failure(), Failure::Exists);
+    let failure = peer.ask_with(2, unpack(&to, Format::Tar, PLENTY), &packed).failure();
+    assert_eq!(failure, in_the_way("link", Kind::Link));
     assert_eq!(names(&to), ["empty", "link", "long-link"]);
 }
 

@@ -4,6 +4,7 @@ mod archives;
 mod channel;
 mod channels;
 mod files;
+mod merges;
 mod network;
 mod peer;
 mod watch;

@@ -91,8 +91,12 @@ impl Containers {
 impl Place {
     /// Another path in the same container.
     pub(super) fn beside(&self, field: &str, path: &str) -> Result<Place> {
-        let path = absolute(&self.entry, field, path)?;
-        Ok(Place { entry: self.entry.clone(), link: self.link.clone(), path })
+        Ok(self.at(absolute(&self.entry, field, path)?))
+    }
+
+    /// Another absolute path in the same container.
+    fn at(&self, path: Vec<u8>) -> Place {
+        Place { entry: self.entry.clone(), link: self.link.clone(), path }
     }
 
     /// Begins work there.
@@ -172,6 +176,17 @@ impl Place {
                 FileFault::Mismatch(format!("{came} bytes came, and another number was announced (size_bytes)"))
             }
             Failure::Archive(text) => FileFault::Archive(shown(&text)),
+            Failure::InTheWay { path, wanted, there } => {
+                let fault = match (wanted, there) {
+                    (Kind::Directory, _) => FileFault::NotDirectory,
+                    (_, Kind::Directory) => FileFault::IsDirectory,
+                    _ => FileFault::Exists,
+                };
+                return self.at(path).faulty(fault);
+            }
+            Failure::Partly { why } => FileFault::Partly(shown(&why)),
+            Failure::MoreBytes => FileFault::TooMuch("more bytes than may be".into()),
+            Failure::MoreEntries => FileFault::TooMuch("more entries than may be".into()),
             Failure::Refused => FileFault::Other("nobody listens at the port".into()),
             Failure::Reset => FileFault::Other("the connection was cut".into()),
             Failure::Other(text) => FileFault::Other(shown(&text)),

@@ -17,8 +17,9 @@ pub fn takes_bytes(request: &Request) -> bool {
 pub async fn serve(channel: Rc<Channel>, request: Request) {
     let result = match request {
         // It has more to undo than what goes with its future.
-        Request::Unpack { root, path, format, limits } => {
-            Box::pin(unpack::unpack(&channel, &root, &path, format, limits)).await
+        Request::Unpack { root, path, parents, format, conflict, strip, limits } => {
+            let wish = unpack::Wish { parents, format, conflict, strip, limits };
+            Box::pin(unpack::unpack(&channel, &root, &path, wish)).await
         }
         request => {
             let work = perform(&channel, request);
@@ -53,7 +54,7 @@ async fn perform(channel: &Rc<Channel>, request: Request) -> Result<Answer, Fail
             Box::pin(change::remove(&root, &path, recursive, allow_missing)).await
         }
         Request::Watch { root, path, recursive } => Box::pin(watch::watch(channel, &root, &path, recursive)).await,
-        Request::Pack { root, paths } => Box::pin(pack::pack(channel, &root, &paths)).await,
+        Request::Pack { root, paths, limits } => Box::pin(pack::pack(channel, &root, &paths, limits)).await,
         Request::Connect { port } => Box::pin(connect::connect(channel, port)).await,
         Request::Unpack { .. } => Err(Failure::Invalid("not here".into())),
     }

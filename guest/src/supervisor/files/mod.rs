@@ -11,6 +11,7 @@ pub mod path;
 pub mod pax;
 pub mod read;
 pub mod resolve;
+pub mod reveal;
 pub mod stage;
 pub mod state;
 pub mod tar;

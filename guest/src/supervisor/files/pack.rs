@@ -4,14 +4,14 @@ use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
-use casemate_guest::protocol::{Answer, Failure, Kind, Path, Stat};
-use rustix::fs::{Mode, OFlags, openat};
+use casemate_guest::protocol::{Answer, Failure, Kind, Limits, OMITTED, OMITTED_BYTES, Path, Stat};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat, openat};
 use rustix::io::Errno;
 use tokio::task::yield_now;
 
 use super::SLICE;
 use super::failure::named;
-use super::path::{Root, reopen};
+use super::path::{Root, is_kernels, reopen};
 use super::read::{open_regular, read_at};
 use super::state;
 use super::tar::{self, BLOCK, Head};
@@ -24,10 +24,11 @@ const ZEROS: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 /// Packs files and folders.
 ///
 /// # Errors
-/// Something is not there, may not be read, or became shorter meanwhile.
-pub async fn pack(channel: &Channel, root: &[u8], paths: &[Path]) -> Result<Answer, Failure> {
+/// Something is not there, became shorter meanwhile, or is more than the limits.
+pub async fn pack(channel: &Channel, root: &[u8], paths: &[Path], limits: Limits) -> Result<Answer, Failure> {
     let root = Root::open(root)?;
-    let mut archive = Archive { channel, buffer: Vec::new(), entries: 0, skipped: 0 };
+    let omitted = Omitted { paths: Vec::new(), bytes: 0 };
+    let mut archive = Archive { channel, buffer: Vec::new(), limits, entries: 0, bytes: 0, omitted };
     for path in paths {
         let name = name(path);
         if name.split(|byte| *byte == b'/').any(|part| part == b"..") {
@@ -36,21 +37,19 @@ pub async fn pack(channel: &Channel, root: &[u8], paths: &[Path]) -> Result<Answ
         let nofollow = if name.is_empty() { OFlags::empty() } else { OFlags::NOFOLLOW };
         let found = root.find(path, OFlags::PATH | nofollow)?;
         let mut stat = state::of_open(&found).map_err(named)?;
-        if !name.is_empty() {
+        if stat.kind == Kind::Link {
             let folder = root.parent(path)?;
-            if stat.kind == Kind::Link {
-                stat = state::of(&folder.0, &folder.1).map_err(named)?;
-            }
-            archive.add(&name, &stat, &found).await?;
+            stat = state::of(&folder.0, &folder.1).map_err(named)?;
         }
-        if stat.kind == Kind::Directory {
+        let goes_on = archive.add(&name, &stat, &found).await?;
+        if goes_on && stat.kind == Kind::Directory {
             let folder = reopen(&found, OFlags::RDONLY | OFlags::DIRECTORY)?;
             archive.add_below(&name, folder).await?;
         }
     }
     archive.buffer.extend_from_slice(&ZEROS);
     archive.send().await;
-    Ok(Answer::Packed { entries: archive.entries, skipped: archive.skipped })
+    Ok(Answer::Packed { entries: archive.entries, bytes: archive.bytes, omitted: archive.omitted.paths })
 }
 
 /// The name in the archive: the path without what means nothing in it.
@@ -62,8 +61,25 @@ fn name(path: &[u8]) -> Vec<u8> {
 struct Archive<'a> {
     channel: &'a Channel,
     buffer: Vec<u8>,
+    limits: Limits,
     entries: u64,
-    skipped: u64,
+    bytes: u64,
+    omitted: Omitted,
+}
+
+/// What was left out, as far as it is told.
+struct Omitted {
+    paths: Vec<Path>,
+    bytes: usize,
+}
+
+impl Omitted {
+    fn add(&mut self, name: &[u8]) {
+        if self.paths.len() < OMITTED && self.bytes + name.len() <= OMITTED_BYTES {
+            self.bytes += name.len();
+            self.paths.push(name.to_vec());
+        }
+    }
 }
 
 impl Archive<'_> {
@@ -72,7 +88,11 @@ impl Archive<'_> {
         while let Some(found) = walk.next().await? {
             let opened = walk.folder().map(|folder| open(folder, &found.name));
             match opened {
-                Some(Ok(file)) => self.add(&join(name, &found.path), &found.stat, &file).await?,
+                Some(Ok(file)) => {
+                    if !self.add(&join(name, &found.path), &found.stat, &file).await? {
+                        walk.pass();
+                    }
+                }
                 // Gone since it was found.
                 Some(Err(Errno::NOENT)) | None => {}
                 Some(Err(error)) => return Err(named(error)),
@@ -81,8 +101,8 @@ impl Archive<'_> {
         Ok(())
     }
 
-    /// Adds one that is open as a path.
-    async fn add(&mut self, name: &[u8], stat: &Stat, found: &OwnedFd) -> Result<(), Failure> {
+    /// Adds one that is open as a path. Whether it is in the archive now.
+    async fn add(&mut self, name: &[u8], stat: &Stat, found: &OwnedFd) -> Result<bool, Failure> {
         let mut head = Head {
             kind: tar::Kind::File,
             path: name.to_vec(),
@@ -93,34 +113,54 @@ impl Archive<'_> {
             size: 0,
             modified: stat.modified.div_euclid(1_000_000_000),
         };
+        yield_now().await;
         match stat.kind {
-            Kind::File => {
-                let (file, stat) = open_regular(found)?;
+            Kind::File if !is_kernels(found) => {
+                let (file, stat) = match open_regular(found) {
+                    Err(Failure::NotPermitted) => return Ok(self.omit(name)),
+                    opened => opened?,
+                };
                 head.size = stat.size;
-                self.begin(&head).await;
+                self.bytes = self.bytes.saturating_add(stat.size);
+                if self.bytes > self.limits.bytes {
+                    return Err(Failure::MoreBytes);
+                }
+                self.begin(&head).await?;
                 self.add_bytes(&file, stat.size).await?;
             }
-            Kind::Directory => {
+            Kind::Directory if !is_kernels(found) && may_enter(found)? => {
                 head.kind = tar::Kind::Directory;
                 head.path.push(b'/');
-                self.begin(&head).await;
+                // The root itself has no name.
+                if !name.is_empty() {
+                    self.begin(&head).await?;
+                }
             }
             Kind::Link => {
                 head.kind = tar::Kind::Link;
-                self.begin(&head).await;
+                self.begin(&head).await?;
             }
-            Kind::Fifo | Kind::Socket | Kind::Device => self.skipped += 1,
+            _ => return Ok(self.omit(name)),
         }
-        yield_now().await;
-        Ok(())
+        Ok(true)
     }
 
-    async fn begin(&mut self, head: &Head) {
+    /// Leaves one out, with all below it.
+    fn omit(&mut self, name: &[u8]) -> bool {
+        self.omitted.add(name);
+        false
+    }
+
+    async fn begin(&mut self, head: &Head) -> Result<(), Failure> {
         self.entries += 1;
+        if self.entries > self.limits.entries {
+            return Err(Failure::MoreEntries);
+        }
         self.buffer.extend_from_slice(&head.encode());
         if self.buffer.len() >= SLICE {
             self.send().await;
         }
+        Ok(())
     }
 
     async fn add_bytes(&mut self, file: &OwnedFd, size: u64) -> Result<(), Failure> {
@@ -150,4 +190,13 @@ impl Archive<'_> {
 
 fn open(folder: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
     openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Whether all that is in a folder can be found.
+fn may_enter(folder: &OwnedFd) -> Result<bool, Failure> {
+    match accessat(folder, c".", Access::READ_OK | Access::EXEC_OK, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(Errno::ACCESS | Errno::PERM) => Ok(false),
+        Err(error) => Err(named(error)),
+    }
 }

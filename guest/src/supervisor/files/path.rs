@@ -130,6 +130,30 @@ impl Root {
         if parts.first().is_some_and(|first| OWN.contains(first)) { Err(Failure::ReadOnly) } else { Ok(()) }
     }
 
+    /// The deepest folder of a path that is there, its own path beneath the root, and the names below it that are
+    /// missing.
+    ///
+    /// # Errors
+    /// As [`Self::find`]; or what is missing would have to be passed.
+    pub fn deepest(&self, path: &[u8]) -> Result<(OwnedFd, Vec<u8>, Vec<CString>), Failure> {
+        let path = beneath(path)?;
+        let mut end = path.len();
+        let folder = loop {
+            match self.find(&[b"/", &path[..end]].concat(), OFlags::RDONLY | OFlags::DIRECTORY) {
+                Err(Failure::NotFound) if end > 0 => {
+                    end = path[..end].iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+                }
+                found => break found?,
+            }
+        };
+        let missing = path[end..].split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
+        let missing = missing.map(|part| match part {
+            b".." => Err(Failure::Invalid("a path that goes through what is not there".into())),
+            part => CString::new(part).map_err(|_| Failure::Invalid("a path with a zero byte".into())),
+        });
+        Ok((folder, path[..end].to_vec(), missing.collect::<Result<_, _>>()?))
+    }
+
     /// Makes the folders above a path that are missing.
     ///
     /// # Errors

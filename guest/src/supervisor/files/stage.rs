@@ -5,10 +5,10 @@ use std::os::fd::OwnedFd;
 
 use casemate_guest::protocol::Failure;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, linkat, mkdirat,
-    openat, renameat_with, statat, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, linkat, mkdirat, openat,
+    statat, symlinkat, unlinkat,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use super::change::remove_tree;
 use super::failure::named;
@@ -16,19 +16,44 @@ use super::path::Root;
 use super::resolve::{self, Rules};
 use super::tar::{Head, Kind};
 use super::untar::shown;
-use super::walk::{DEPTH, Walk, each_name, entering, join};
+use super::walk::{DEPTH, Walk, entering, join};
 use super::write::{half_name, permissions, write_all};
 
-/// The folder, and where it is: within the target, which may be another file system, or beside one that is not there.
+/// The folder. It lies in the target, or in the deepest folder above it that is there, and has in it what is to be
+/// there: the folders that are missing down to the target, and in these the archive.
 pub struct Stage {
     /// The folder that it is in.
-    above: OwnedFd,
+    pub above: OwnedFd,
+    /// Where that is, beneath the root.
+    pub at: Vec<u8>,
     name: CString,
+    /// The stage itself.
+    pub top: OwnedFd,
+    /// What becomes the target: the stage itself, or a folder in it.
     folder: OwnedFd,
-    /// The name that it gets, where the target is not there.
-    becomes: Option<CString>,
+    /// Leading parts that are taken off each name.
+    strip: usize,
+    /// What was made so far.
+    pub made: Made,
+    /// Whether there are links, which have to be looked at again at the end.
+    links: bool,
     /// The folder that was used last: most entries are in the same one as that before.
     last: Option<(Vec<u8>, OwnedFd)>,
+}
+
+/// What was unpacked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Made {
+    /// Regular files.
+    pub files: u64,
+    /// Folders.
+    pub directories: u64,
+    /// Links, and further names of files.
+    pub links: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Entries that were left away.
+    pub skipped: u64,
 }
 
 /// A file that is being unpacked.
@@ -43,22 +68,34 @@ impl Stage {
     /// Makes it.
     ///
     /// # Errors
-    /// The target is no folder, or nothing may be made there.
-    pub fn new(root: &Root, path: &[u8]) -> Result<Self, Failure> {
+    /// The target is no folder, or is not there and is not to be made, or nothing may be made there.
+    pub async fn new(root: &Root, path: &[u8], parents: bool, strip: u32) -> Result<Self, Failure> {
         root.check_name(path)?;
-        let (above, becomes) = match root.find(path, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(folder) if super::path::is_kernels(&folder) => return Err(Failure::ReadOnly),
-            Ok(folder) => (folder, None),
-            Err(Failure::NotFound) => {
-                let (folder, name) = root.parent_to_change(path)?;
-                (folder, Some(name))
-            }
-            Err(failure) => return Err(failure),
-        };
+        let (above, at, missing) = root.deepest(path)?;
+        if !missing.is_empty() && !parents {
+            return Err(Failure::NotFound);
+        }
+        if super::path::is_kernels(&above) {
+            return Err(Failure::ReadOnly);
+        }
         let name = half_name();
         mkdirat(&above, &name, Mode::from_raw_mode(0o700)).map_err(named)?;
-        let folder = openat(&above, &name, entering(), Mode::empty()).map_err(named)?;
-        Ok(Self { above, name, folder, becomes, last: None })
+        let top = openat(&above, &name, entering(), Mode::empty()).map_err(named)?;
+        let folder = fcntl_dupfd_cloexec(&top, 3).map_err(named)?;
+        let (strip, made) = (strip as usize, Made { directories: missing.len() as u64, ..Made::default() });
+        let mut stage = Self { above, at, name, top, folder, strip, made, links: false, last: None };
+        for part in missing {
+            let entered = mkdirat(&stage.folder, &part, Mode::from_raw_mode(0o755))
+                .and_then(|()| openat(&stage.folder, &part, entering(), Mode::empty()));
+            match entered {
+                Ok(folder) => stage.folder = folder,
+                Err(error) => {
+                    stage.discard().await;
+                    return Err(named(error));
+                }
+            }
+        }
+        Ok(stage)
     }
 
     /// A file without a name, on the same file system.
@@ -68,8 +105,8 @@ impl Stage {
     pub fn nameless(&self) -> Result<OwnedFd, Failure> {
         let name = half_name();
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&self.folder, &name, flags, Mode::from_raw_mode(0o600)).map_err(named)?;
-        unlinkat(&self.folder, &name, AtFlags::empty()).map_err(named)?;
+        let file = openat(&self.top, &name, flags, Mode::from_raw_mode(0o600)).map_err(named)?;
+        unlinkat(&self.top, &name, AtFlags::empty()).map_err(named)?;
         Ok(file)
     }
 
@@ -83,61 +120,76 @@ impl Stage {
     /// # Errors
     /// The entry is not to be trusted, or cannot be made.
     pub fn add(&mut self, head: &Head) -> Result<Option<Open>, Failure> {
-        let parts = parts(&head.path)?;
-        let Some((name, above)) = parts.split_last() else {
-            // The folder itself: there already.
-            return if head.kind == Kind::Directory { Ok(None) } else { Err(refused(head, "has no name")) };
+        let whole = parts(&head.path)?;
+        let Some((name, above)) = self.stripped(&whole).split_last() else {
+            // The folder itself is there already.
+            return match (head.kind, whole.is_empty()) {
+                (Kind::Directory, true) => Ok(None),
+                (_, true) => Err(refused(head, "has no name")),
+                (_, false) => {
+                    self.made.skipped += 1;
+                    Ok(None)
+                }
+            };
         };
         let own = string(name)?;
         let folder = self.enter(&above.join(&b'/'), true)?;
         let made = match head.kind {
-            Kind::Directory => {
-                // Its owner may go on in it, whatever it says: what is in it comes next.
-                match mkdirat(folder, &own, permissions(head.mode & 0o777 | 0o700)) {
-                    Err(Errno::EXIST) if is(folder, &own, FileType::Directory) => Ok(()),
-                    made => made,
-                }
-            }
+            Kind::Directory => return self.directory(head, &above.join(&b'/'), &own),
             Kind::File => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                match openat(folder, &own, flags, Mode::from_raw_mode(0o600)) {
-                    Ok(file) => {
-                        return Ok(Some(Open { file, at: 0, mode: head.mode & 0o777, modified: head.modified }));
-                    }
-                    Err(error) => Err(error),
-                }
+                openat(folder, &own, flags, Mode::from_raw_mode(0o600)).map(Some)
             }
-            Kind::Link => {
-                if !stays(above.len(), &head.target) {
-                    return Err(refused(head, "leads out of the archive"));
-                }
-                symlinkat(&*head.target, folder, &own)
-            }
-            Kind::HardLink => return self.link(head, &own).map(|()| None),
+            Kind::Link if !stays(above.len(), &head.target) => return Err(refused(head, "leads out of the archive")),
+            Kind::Link => symlinkat(&*head.target, folder, &own).map(|()| None),
+            Kind::HardLink => self.link(head, &above.join(&b'/'), &own)?.map(|()| None),
         };
-        match made {
-            Ok(()) => Ok(None),
-            Err(Errno::EXIST) => Err(refused(head, "is there twice")),
-            Err(error) => Err(named(error)),
+        let file = made.map_err(|error| match error {
+            Errno::EXIST => refused(head, "is there twice"),
+            error => named(error),
+        })?;
+        if head.kind == Kind::File {
+            self.made.files += 1;
+            self.made.bytes = self.made.bytes.saturating_add(head.size);
+        } else {
+            self.made.links += 1;
+            self.links |= head.kind == Kind::Link;
         }
+        Ok(file.map(|file| Open { file, at: 0, mode: head.mode & 0o777, modified: head.modified }))
     }
 
-    fn link(&mut self, head: &Head, name: &CStr) -> Result<(), Failure> {
+    fn stripped<'a, 'b>(&self, parts: &'b [&'a [u8]]) -> &'b [&'a [u8]] {
+        parts.get(self.strip..).unwrap_or_default()
+    }
+
+    fn directory(&mut self, head: &Head, above: &[u8], name: &CStr) -> Result<Option<Open>, Failure> {
+        // Its owner may go on in it, whatever it says: what is in it comes next.
+        let mode = permissions(head.mode & 0o777 | 0o700);
+        let folder = self.enter(above, true)?;
+        let new = match mkdirat(folder, name, Mode::from_raw_mode(0o700)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) if is(folder, name, FileType::Directory) => false,
+            Err(Errno::EXIST) => return Err(refused(head, "is there twice")),
+            Err(error) => return Err(named(error)),
+        };
+        openat(folder, name, entering(), Mode::empty()).and_then(|made| fchmod(made, mode)).map_err(named)?;
+        self.made.directories += u64::from(new);
+        Ok(None)
+    }
+
+    /// Gives a file of the archive a further name; what the kernel says to that.
+    fn link(&mut self, head: &Head, above: &[u8], name: &CStr) -> Result<Result<(), Errno>, Failure> {
         let target = parts(&head.target)?;
-        let Some((target_name, above)) = target.split_last() else { return Err(refused(head, "links to no file")) };
+        let Some((target_name, target_above)) = self.stripped(&target).split_last() else {
+            return Err(refused(head, "links to no file of the archive"));
+        };
         let target_name = string(target_name)?;
-        let from = rustix::io::fcntl_dupfd_cloexec(self.enter(&above.join(&b'/'), false)?, 3).map_err(named)?;
+        let from = self.enter(&target_above.join(&b'/'), false)?;
+        let from = fcntl_dupfd_cloexec(from, 3).map_err(named)?;
         if !is(&from, &target_name, FileType::RegularFile) {
             return Err(refused(head, "links to no file of the archive"));
         }
-        let parts = parts(&head.path)?;
-        let above = parts.split_last().map(|(_, above)| above.join(&b'/')).unwrap_or_default();
-        let to = self.enter(&above, true)?;
-        match linkat(&from, &target_name, to, name, AtFlags::empty()) {
-            Ok(()) => Ok(()),
-            Err(Errno::EXIST) => Err(refused(head, "is there twice")),
-            Err(error) => Err(named(error)),
-        }
+        Ok(linkat(&from, &target_name, self.enter(above, true)?, name, AtFlags::empty()))
     }
 
     /// Opens a folder within, through no link.
@@ -146,11 +198,12 @@ impl Stage {
             return Ok(&self.folder);
         }
         if self.last.as_ref().is_none_or(|(last, _)| last != path) {
-            let mut folder = rustix::io::fcntl_dupfd_cloexec(&self.folder, 3).map_err(named)?;
+            let mut folder = fcntl_dupfd_cloexec(&self.folder, 3).map_err(named)?;
             for part in path.split(|byte| *byte == b'/') {
                 if make {
                     match mkdirat(&folder, part, Mode::from_raw_mode(0o755)) {
-                        Ok(()) | Err(Errno::EXIST) => {}
+                        Ok(()) => self.made.directories += 1,
+                        Err(Errno::EXIST) => {}
                         Err(error) => return Err(named(error)),
                     }
                 }
@@ -172,6 +225,9 @@ impl Stage {
     /// # Errors
     /// One leads out.
     pub async fn check(&self) -> Result<(), Failure> {
+        if !self.links {
+            return Ok(());
+        }
         let folder = openat(&self.folder, c".", entering(), Mode::empty()).map_err(named)?;
         let mut walk = Walk::new(folder, DEPTH, true);
         while let Some(found) = walk.next().await? {
@@ -186,38 +242,6 @@ impl Stage {
             }
             tokio::task::yield_now().await;
         }
-        Ok(())
-    }
-
-    /// Puts what is in it where it belongs. Nothing is there before; if not all can be, what could is taken back.
-    ///
-    /// # Errors
-    /// Something is there.
-    pub async fn reveal(self) -> Result<(), (Self, Failure)> {
-        if let Some(name) = &self.becomes {
-            let moved = fchmod(&self.folder, Mode::from_raw_mode(0o755))
-                .and_then(|()| renameat_with(&self.above, &self.name, &self.above, name, RenameFlags::NOREPLACE));
-            return moved.map_err(|error| (self, named(error)));
-        }
-        let mut names: Vec<CString> = Vec::new();
-        let read = each_name(&self.folder, |name| {
-            names.extend(CString::new(name));
-            true
-        });
-        if let Err(failure) = read.await {
-            return Err((self, failure));
-        }
-        // No waiting from here on: nobody is to see a part of it for long.
-        for (at, name) in names.iter().enumerate() {
-            let moved = renameat_with(&self.folder, name, &self.above, name, RenameFlags::NOREPLACE);
-            if let Err(error) = moved {
-                for name in &names[..at] {
-                    let _ = renameat_with(&self.above, name, &self.folder, name, RenameFlags::NOREPLACE);
-                }
-                return Err((self, named(error)));
-            }
-        }
-        self.discard().await;
         Ok(())
     }
 }

@@ -2,14 +2,15 @@
 
 use std::io::Write;
 
-use bytes::Bytes;
-use casemate_guest::protocol::{Answer, Failure, Format, Limits};
+use bytes::{Bytes, BytesMut};
+use casemate_guest::protocol::{Answer, Conflict, Failure, Format, Limits};
 use flate2::write::MultiGzDecoder;
 use tokio::task::yield_now;
 
 use super::SLICE;
 use super::path::Root;
-use super::stage::{Open, Stage};
+use super::reveal;
+use super::stage::{Made, Open, Stage};
 use super::untar::{Parser, Piece};
 use super::unzip;
 use crate::supervisor::channel::Channel;
@@ -18,27 +19,38 @@ use crate::supervisor::channel::Channel;
 const ENTRIES: u64 = 1 << 20;
 /// How many times as large as it came an archive may become, once it is larger than the second.
 const RATIO: (u64, u64) = (250, 64 << 20);
+/// Bytes by which forms are told apart.
+const MAGIC: usize = 4;
 /// Entries between pauses.
 const PAUSE: u64 = 32;
+
+/// How an archive is to be unpacked.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// Whether the folder is made, and missing ones above it.
+    pub parents: bool,
+    /// What the bytes are, if that is known.
+    pub format: Option<Format>,
+    /// What becomes of files that are there.
+    pub conflict: Conflict,
+    /// Leading parts that are taken off each name.
+    pub strip: u32,
+    /// What it may bring.
+    pub limits: Limits,
+}
 
 /// Unpacks an archive.
 ///
 /// # Errors
-/// It is not to be trusted, too large or not whole, or something of it is there already. Nothing of it is left then.
-pub async fn unpack(
-    channel: &Channel,
-    root: &[u8],
-    path: &[u8],
-    format: Format,
-    limits: Limits,
-) -> Result<Answer, Failure> {
-    let mut stage = Stage::new(&Root::open(root)?, path)?;
+/// It is not to be trusted, too large or not whole, or something is in its way. Nothing of it is left then, unless the
+/// failure says so.
+pub async fn unpack(channel: &Channel, root: &[u8], path: &[u8], wish: Wish) -> Result<Answer, Failure> {
+    let mut stage = Stage::new(&Root::open(root)?, path, wish.parents, wish.strip).await?;
     let filled = {
-        let limits = Limits { entries: limits.entries.min(ENTRIES), ..limits };
         let work = async {
-            let answer = Box::pin(fill(channel, &mut stage, format, limits)).await?;
+            Box::pin(fill(channel, &mut stage, wish)).await?;
             stage.check().await?;
-            Ok(answer)
+            Box::pin(reveal::look(&stage, wish.conflict)).await
         };
         tokio::select! {
             biased;
@@ -46,33 +58,65 @@ pub async fn unpack(
             filled = work => filled,
         }
     };
-    let failure = match filled {
-        Ok(answer) => match stage.reveal().await {
-            Ok(()) => return Ok(answer),
-            Err((left, failure)) => {
-                stage = left;
-                failure
-            }
-        },
-        Err(failure) => failure,
+    // From here on it is not given up: half of it is worse than all.
+    let result = match filled {
+        Ok(()) => Box::pin(reveal::reveal(&mut stage, wish.conflict)).await,
+        Err(failure) => Err(failure),
     };
+    let Made { files, directories, links, bytes, skipped } = stage.made;
     stage.discard().await;
-    Err(failure)
+    result.map(|()| Answer::Unpacked { files, directories, links, bytes, skipped })
 }
 
-async fn fill(channel: &Channel, stage: &mut Stage, format: Format, limits: Limits) -> Result<Answer, Failure> {
-    let mut unpacking =
-        Unpacking { stage, limits, parser: Parser::default(), open: None, entries: 0, bytes: 0, came: 0, became: 0 };
-    let mut decoder = match format {
-        Format::Zip => {
-            let (entries, bytes) = Box::pin(unzip::fill(channel, unpacking.stage, limits)).await?;
-            return Ok(Answer::Unpacked { entries, bytes });
+/// The bytes of an archive, of which the first may have been looked at.
+pub struct Input<'a> {
+    channel: &'a Channel,
+    first: Option<Bytes>,
+}
+
+impl Input<'_> {
+    /// The next bytes; none at the end.
+    pub async fn receive(&mut self) -> Option<Bytes> {
+        match self.first.take() {
+            Some(first) => Some(first),
+            None => self.channel.receive().await,
         }
+    }
+
+    /// What they are, by the first of them.
+    async fn format(&mut self) -> Format {
+        let mut first = BytesMut::new();
+        while first.len() < MAGIC {
+            let Some(bytes) = self.channel.receive().await else { break };
+            first.extend_from_slice(&bytes);
+        }
+        let format = match &first[..] {
+            [0x1f, 0x8b, ..] => Format::TarGz,
+            // An entry, or the end of one without any: a tar may begin with a name in capitals.
+            [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Format::Zip,
+            _ => Format::Tar,
+        };
+        self.first = Some(first.freeze()).filter(|first| !first.is_empty());
+        format
+    }
+}
+
+async fn fill(channel: &Channel, stage: &mut Stage, wish: Wish) -> Result<(), Failure> {
+    let limits = Limits { entries: wish.limits.entries.min(ENTRIES), ..wish.limits };
+    let mut input = Input { channel, first: None };
+    let format = match wish.format {
+        Some(format) => format,
+        None => input.format().await,
+    };
+    let mut decoder = match format {
+        Format::Zip => return Box::pin(unzip::fill(&mut input, stage, limits)).await,
         Format::Tar => None,
         // What it made is taken out of it at once.
         Format::TarGz => Some(Box::new(MultiGzDecoder::new(Vec::new()))),
     };
-    while let Some(bytes) = channel.receive().await {
+    let mut unpacking =
+        Unpacking { stage, limits, parser: Parser::default(), open: None, entries: 0, bytes: 0, came: 0, became: 0 };
+    while let Some(bytes) = input.receive().await {
         unpacking.came += bytes.len() as u64;
         let Some(decoder) = &mut decoder else {
             unpacking.take(bytes).await?;
@@ -98,7 +142,7 @@ async fn fill(channel: &Channel, stage: &mut Stage, format: Format, limits: Limi
     if !unpacking.parser.is_whole() {
         return Err(Failure::Archive("ends too early".into()));
     }
-    Ok(Answer::Unpacked { entries: unpacking.entries, bytes: unpacking.bytes })
+    Ok(())
 }
 
 fn broken(error: std::io::Error) -> Failure {

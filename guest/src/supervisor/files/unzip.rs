@@ -11,23 +11,23 @@ use super::SLICE;
 use super::read::read_at;
 use super::stage::{Open, Stage};
 use super::tar::Kind;
-use super::unpack::{check_ratio, count};
+use super::unpack::{Input, check_ratio, count};
+use super::untar::shown;
 use super::write::write_all;
 use super::zip::{self, Directory, ENTRY, Entry, LOCAL};
-use crate::supervisor::channel::Channel;
 
 /// Bytes that an archive may be larger than what it brings.
 const MORE: u64 = 64 << 20;
 
-/// Unpacks into a stage: entries and bytes of it.
+/// Unpacks into a stage.
 ///
 /// # Errors
 /// It is not to be trusted, or not whole.
-pub async fn fill(channel: &Channel, stage: &mut Stage, limits: Limits) -> Result<(u64, u64), Failure> {
+pub async fn fill(input: &mut Input<'_>, stage: &mut Stage, limits: Limits) -> Result<(), Failure> {
     // It has no name, so nothing is left of it however this ends.
     let file = stage.nameless()?;
     let mut size = 0;
-    while let Some(bytes) = channel.receive().await {
+    while let Some(bytes) = input.receive().await {
         write_all(&file, &bytes, size)?;
         size += bytes.len() as u64;
         if size > limits.bytes.saturating_add(MORE) {
@@ -42,7 +42,7 @@ pub async fn fill(channel: &Channel, stage: &mut Stage, limits: Limits) -> Resul
     while at < directory.end {
         let entry = Entry::read(&archive.read(at)?).map_err(Failure::Archive)?;
         if entry.name > PATH_LIMIT {
-            return Err(Failure::Archive("has a name that is too long".into()));
+            return Err(Failure::Archive(format!("has a name of {} bytes, which is too long", entry.name)));
         }
         let name = archive.read_some(at + ENTRY as u64, entry.name)?;
         at += (ENTRY + entry.name + entry.rest) as u64;
@@ -52,7 +52,8 @@ pub async fn fill(channel: &Channel, stage: &mut Stage, limits: Limits) -> Resul
         let start = entry.offset + LOCAL as u64 + zip::local(&own, &entry).map_err(Failure::Archive)? as u64;
         let whole = entry.offset >= behind && start + entry.packed <= directory.offset;
         if !whole || archive.read_some(entry.offset + LOCAL as u64, entry.name)? != name {
-            return Err(Failure::Archive("says two things about an entry, or has one within another".into()));
+            let text = "says two things about an entry, or has one within another";
+            return Err(Failure::Archive(format!("{text}: {}", shown(&name))));
         }
         behind = start + entry.packed;
         archive.unpack(stage, &entry, name.to_vec(), start, bytes).await?;
@@ -60,7 +61,7 @@ pub async fn fill(channel: &Channel, stage: &mut Stage, limits: Limits) -> Resul
     if at != directory.end || entries != directory.entries {
         return Err(Failure::Archive("has a broken directory".into()));
     }
-    Ok((entries, bytes))
+    Ok(())
 }
 
 struct Archive {

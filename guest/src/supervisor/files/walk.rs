@@ -91,6 +91,11 @@ impl Walk {
         Ok(())
     }
 
+    /// Does not go into the folder that was found last.
+    pub fn pass(&mut self) {
+        self.enter = None;
+    }
+
     /// The folder in which the last one was found.
     pub fn folder(&self) -> Option<&OwnedFd> {
         self.levels.last().map(|level| &level.folder)
