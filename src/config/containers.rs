@@ -39,6 +39,12 @@ pub struct ContainersSection {
     /// Bytes of output that the supervisor inside keeps of one process.
     #[serde(with = "forms::size")]
     pub journal: u64,
+    /// Entries of one archive that is unpacked or packed.
+    #[serde(with = "forms::count")]
+    pub archive_entries: u64,
+    /// Bytes of all files of one archive.
+    #[serde(with = "forms::size")]
+    pub archive_bytes: u64,
     /// How long the supervisor of a new container may take to answer.
     #[serde(with = "forms::duration")]
     pub start_timeout: Duration,
@@ -163,6 +169,8 @@ impl Default for ContainersSection {
             max_per_principal: 64,
             keep_ended: HOUR,
             journal: MIB,
+            archive_entries: 1_000_000,
+            archive_bytes: 16 << 30,
             start_timeout: Duration::from_secs(20),
             control: ControlMode::Auto,
             on_shutdown: OnShutdown::Keep,
@@ -266,6 +274,8 @@ impl ContainersSection {
             max_ended: 4096,
             directory: self.directory.clone().unwrap_or_else(|| data.join("guests")),
             journal_bytes: self.journal,
+            archive_entries: self.archive_entries,
+            archive_bytes: self.archive_bytes,
             wall_time: (self.process_time, self.max_process_time),
             output_bytes: output,
             start_timeout: self.start_timeout,

@@ -274,6 +274,8 @@ impl Rules {
         self.count("containers.max_per_principal", containers.max_per_principal.into(), 0, 100_000);
         self.duration("containers.keep_ended", containers.keep_ended, Duration::ZERO, 30 * 24 * HOUR);
         self.size("containers.journal", containers.journal, 64 * KIB, 64 * MIB);
+        self.count("containers.archive_entries", containers.archive_entries, 1, 1_000_000);
+        self.size("containers.archive_bytes", containers.archive_bytes, MIB, 1024 * GIB);
         self.duration("containers.start_timeout", containers.start_timeout, Duration::from_millis(100), HOUR);
         self.duration("containers.process_time", containers.process_time, Duration::from_millis(1), 3650 * 24 * HOUR);
         self.duration(

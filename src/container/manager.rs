@@ -48,6 +48,10 @@ pub struct ContainersConfig {
     pub wall_time: (Duration, Duration),
     /// Output of a process that is kept: where nobody asks, and at most.
     pub output_bytes: (u64, u64),
+    /// Entries of one archive, in or out.
+    pub archive_entries: u64,
+    /// Bytes of all files of one archive, in or out.
+    pub archive_bytes: u64,
     /// How long the supervisor of a new container may take to answer.
     pub start_timeout: Duration,
     /// Whether ports of containers can be reached through the server.

@@ -2,15 +2,18 @@
 //!
 //! Without a daemon these tests say that they were skipped; with `CASEMATE_TEST_DOCKER` set, that is a failure.
 
+mod archive_kit;
 #[path = "../server/harness.rs"]
 #[allow(dead_code)]
 mod harness;
 mod kit;
 
+mod archives;
 mod crash;
 mod faults;
 mod files;
 mod hardening;
+mod hostile_archives;
 mod lifecycle;
 mod means;
 mod ports;

@@ -1,10 +1,14 @@
 //! Files in containers, through the supervisor: as the container's user, and never beyond the container's root.
 
+mod archives;
+mod packing;
 mod read;
 mod requests;
 mod watch;
 mod write;
 
+pub use archives::{Announced, ArchiveConflict, ArchiveFormat, ArchiveUpload, Arrival, Unpacked};
+pub use packing::{ArchiveDownload, ArchivePart, Packed};
 pub use read::FileReader;
 pub use requests::{Listing, NewDirectory};
 pub use watch::{FileWatcher, Found};

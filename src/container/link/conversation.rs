@@ -210,6 +210,15 @@ impl Conversation {
         Some(said)
     }
 
+    /// Gives it up, and waits until what it left is gone.
+    pub async fn give_up(&mut self) {
+        let Speaker { shared, talk } = &self.speaker;
+        shared.say(&ToGuest::Drop { channel: talk.id }, &[]);
+        while !self.over {
+            self.next().await;
+        }
+    }
+
     /// Lets more come at once, for what is large.
     pub fn widen(&self) {
         self.speaker.grant(WIDE - WINDOW);

@@ -1,5 +1,6 @@
 //! The Containers service. A room for each kind of call; here stands only which method is whose.
 
+mod archives;
 mod files;
 mod forward;
 mod images;
@@ -12,7 +13,7 @@ mod watch_path;
 
 use super::caller;
 use super::status::status;
-use super::unbuilt::{Never, refuse};
+use super::unbuilt::refuse;
 use crate::auth::Principal;
 use crate::auth::permission::Permission;
 use crate::container::Viewer;
@@ -236,18 +237,20 @@ impl v1::containers_server::Containers for Containers {
 
     async fn upload_archive(
         &self,
-        _: Request<Streaming<v1::UploadArchiveRequest>>,
+        request: Request<Streaming<v1::UploadArchiveRequest>>,
     ) -> Result<Response<v1::UploadArchiveResponse>, Status> {
-        refuse("Containers.UploadArchive")
+        let viewer = viewer(&request);
+        self.serve_upload_archive(viewer, request.into_inner()).await.map(Response::new)
     }
 
-    type DownloadArchiveStream = Never<v1::DownloadArchiveResponse>;
+    type DownloadArchiveStream = Messages<v1::DownloadArchiveResponse>;
 
     async fn download_archive(
         &self,
-        _: Request<v1::DownloadArchiveRequest>,
+        request: Request<v1::DownloadArchiveRequest>,
     ) -> Result<Response<Self::DownloadArchiveStream>, Status> {
-        refuse("Containers.DownloadArchive")
+        let viewer = viewer(&request);
+        self.serve_download_archive(viewer, request.into_inner()).await.map_err(status)
     }
 
     type ForwardPortStream = Messages<v1::ForwardPortResponse>;

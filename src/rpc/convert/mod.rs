@@ -1,5 +1,6 @@
 //! Between the contract's messages and the domain's types. Pure functions, a file per subject.
 
+pub mod archive;
 pub mod container;
 pub mod execution;
 pub mod file;
