@@ -362,8 +362,10 @@ class ContainersServicer(object):
         """Unpacks an archive below a directory: first the header, then its bytes. Every name is checked first:
         an archive that would escape, or is over the limits, is refused and nothing is written.
         INVALID_ARGUMENT for a damaged or hostile archive, naming the entry; NOT_FOUND when the directory is
-        missing; ALREADY_EXISTS when a file is in the way and FAIL is asked for; DATA_LOSS and
-        RESOURCE_EXHAUSTED as WriteFile.
+        missing; ALREADY_EXISTS when a file is in the way and FAIL is asked for; FAILED_PRECONDITION when a
+        directory is where a file belongs or the other way round, or the path cannot be written; ABORTED when
+        something changed while it was put in place and some of it is there; DATA_LOSS and RESOURCE_EXHAUSTED
+        as WriteFile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

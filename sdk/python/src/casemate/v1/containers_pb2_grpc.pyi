@@ -207,8 +207,10 @@ class ContainersStub:
     """Unpacks an archive below a directory: first the header, then its bytes. Every name is checked first:
     an archive that would escape, or is over the limits, is refused and nothing is written.
     INVALID_ARGUMENT for a damaged or hostile archive, naming the entry; NOT_FOUND when the directory is
-    missing; ALREADY_EXISTS when a file is in the way and FAIL is asked for; DATA_LOSS and
-    RESOURCE_EXHAUSTED as WriteFile.
+    missing; ALREADY_EXISTS when a file is in the way and FAIL is asked for; FAILED_PRECONDITION when a
+    directory is where a file belongs or the other way round, or the path cannot be written; ABORTED when
+    something changed while it was put in place and some of it is there; DATA_LOSS and RESOURCE_EXHAUSTED
+    as WriteFile.
     """
 
     DownloadArchive: grpc.UnaryStreamMultiCallable[
@@ -429,8 +431,10 @@ class ContainersAsyncStub:
     """Unpacks an archive below a directory: first the header, then its bytes. Every name is checked first:
     an archive that would escape, or is over the limits, is refused and nothing is written.
     INVALID_ARGUMENT for a damaged or hostile archive, naming the entry; NOT_FOUND when the directory is
-    missing; ALREADY_EXISTS when a file is in the way and FAIL is asked for; DATA_LOSS and
-    RESOURCE_EXHAUSTED as WriteFile.
+    missing; ALREADY_EXISTS when a file is in the way and FAIL is asked for; FAILED_PRECONDITION when a
+    directory is where a file belongs or the other way round, or the path cannot be written; ABORTED when
+    something changed while it was put in place and some of it is there; DATA_LOSS and RESOURCE_EXHAUSTED
+    as WriteFile.
     """
 
     DownloadArchive: grpc.aio.UnaryStreamMultiCallable[
@@ -695,8 +699,10 @@ class ContainersServicer(metaclass=abc.ABCMeta):
         """Unpacks an archive below a directory: first the header, then its bytes. Every name is checked first:
         an archive that would escape, or is over the limits, is refused and nothing is written.
         INVALID_ARGUMENT for a damaged or hostile archive, naming the entry; NOT_FOUND when the directory is
-        missing; ALREADY_EXISTS when a file is in the way and FAIL is asked for; DATA_LOSS and
-        RESOURCE_EXHAUSTED as WriteFile.
+        missing; ALREADY_EXISTS when a file is in the way and FAIL is asked for; FAILED_PRECONDITION when a
+        directory is where a file belongs or the other way round, or the path cannot be written; ABORTED when
+        something changed while it was put in place and some of it is there; DATA_LOSS and RESOURCE_EXHAUSTED
+        as WriteFile.
         """
 
     @abc.abstractmethod
