@@ -1,6 +1,6 @@
 //! Containers: what they are made from, how they stand, how they ended. Free of any backend's words.
 
-use super::id::{ContainerId, ExecutionId, RequestId};
+use super::id::{ContainerId, ExecutionId, LeaseId, RequestId};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -299,6 +299,8 @@ pub struct Container {
     pub origin: Arc<ContainerOrigin>,
     /// What changes.
     pub status: ContainerStatus,
+    /// The pool it was made for, if it was made for one.
+    pub belonging: Option<Belonging>,
     /// Executions that run in it, its main process not counted.
     pub running_executions: u32,
     /// Grows with every change of any container.
@@ -328,9 +330,66 @@ pub struct ContainerStatus {
     pub control: Control,
 }
 
+/// The pool that a container was made for, and whoever has it on loan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Belonging {
+    /// Name of the pool.
+    pub pool: String,
+    /// Which pool of that name: when it was made. A name is free again with the pool.
+    pub pool_created: Timestamp,
+    /// Which of the pool's specifications it was made from.
+    pub generation: u64,
+    /// The loan. A container is lent once; that stays when the loan is over.
+    pub loan: Option<Loan>,
+}
+
+/// A container lent to somebody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loan {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Who has it.
+    pub principal: Arc<str>,
+    /// What the borrower attached, on top of the labels of pool and specification.
+    pub labels: BTreeMap<String, String>,
+    /// The borrower's request id.
+    pub request_id: Option<RequestId>,
+    /// Fingerprint of the call that carried it.
+    pub fingerprint: Option<[u8; 32]>,
+    /// When it began.
+    pub created: Timestamp,
+    /// When it ends at the latest.
+    pub expires: Timestamp,
+    /// How long the borrower stood in line.
+    pub waited: Duration,
+}
+
 impl Container {
+    /// The loan, if it is or was lent.
+    pub fn loan(&self) -> Option<&Loan> {
+        self.belonging.as_ref()?.loan.as_ref()
+    }
+
+    /// Who owns it: whoever has it on loan, else whoever it was made for.
+    pub fn owner(&self) -> &Arc<str> {
+        self.loan().map_or(&self.origin.principal, |loan| &loan.principal)
+    }
+
+    /// All its labels.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.origin.spec.labels.clone();
+        labels.extend(self.loan().map(|loan| loan.labels.clone()).unwrap_or_default());
+        labels
+    }
+
     /// When it is ended, whatever happens.
     pub fn expires(&self) -> Option<Timestamp> {
+        let loan = self.loan().map(|loan| loan.expires);
+        [self.life_ends(), loan].into_iter().flatten().min()
+    }
+
+    /// When its time to live has passed.
+    pub fn life_ends(&self) -> Option<Timestamp> {
         let life = self.origin.spec.time_to_live?;
         Some(self.status.started.unwrap_or(self.origin.created).after(life))
     }

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod manifest;
 pub mod output;
 pub mod pattern;
+pub mod pool;
 pub mod session;
 pub mod snapshot;
 pub mod time;

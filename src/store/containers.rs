@@ -1,13 +1,15 @@
 //! The table of containers, and the name of this installation. Plain functions on a connection: callers bring the
 //! transaction.
 
-use crate::domain::container::{ContainerOrigin, ContainerStatus};
+use crate::domain::container::{Belonging, ContainerOrigin, ContainerStatus};
 use crate::domain::id::ContainerId;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 /// Form of the records; one of another form is refused.
-const FORM: u8 = 1;
+const FORM: u8 = 2;
+/// The form before there were pools: origin and status.
+const FORM_WITHOUT_POOLS: u8 = 1;
 
 /// What the store knows of a container: all that is needed to find it again, and to go on making or ending it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,17 +18,25 @@ pub struct ContainerRecord {
     pub origin: ContainerOrigin,
     /// How it stood when this was written.
     pub status: ContainerStatus,
+    /// The pool it was made for.
+    pub belonging: Option<Belonging>,
 }
 
 #[derive(Serialize)]
 struct RecordRef<'a> {
     origin: &'a ContainerOrigin,
     status: &'a ContainerStatus,
+    belonging: Option<&'a Belonging>,
 }
 
 /// Records a container, or brings its record up to date.
-pub fn put(db: &Connection, origin: &ContainerOrigin, status: &ContainerStatus) -> rusqlite::Result<()> {
-    let blob = super::record::encode(FORM, &RecordRef { origin, status })?;
+pub fn put(
+    db: &Connection,
+    origin: &ContainerOrigin,
+    status: &ContainerStatus,
+    belonging: Option<&Belonging>,
+) -> rusqlite::Result<()> {
+    let blob = super::record::encode(FORM, &RecordRef { origin, status, belonging })?;
     db.prepare_cached(
         "INSERT INTO containers (id, ended, record, crc) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (id) DO UPDATE SET ended = ?2, record = ?3, crc = ?4",
@@ -45,9 +55,17 @@ pub fn all(db: &Connection) -> rusqlite::Result<Vec<Result<ContainerRecord, Cont
     let mut rows = db.prepare("SELECT id, record, crc FROM containers ORDER BY id")?;
     let rows = rows.query_map([], |row| {
         let (id, blob, crc): ([u8; 16], Vec<u8>, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(super::record::decode(FORM, &blob, crc).map_err(|_| ContainerId::from_bytes(id)))
+        Ok(decode(&blob, crc).map_err(|_| ContainerId::from_bytes(id)))
     })?;
     rows.collect()
+}
+
+fn decode(blob: &[u8], crc: u32) -> rusqlite::Result<ContainerRecord> {
+    if blob.first() != Some(&FORM_WITHOUT_POOLS) {
+        return super::record::decode(FORM, blob, crc);
+    }
+    let (origin, status) = super::record::decode(FORM_WITHOUT_POOLS, blob, crc)?;
+    Ok(ContainerRecord { origin, status, belonging: None })
 }
 
 /// Forgets a container.

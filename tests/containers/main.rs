@@ -13,6 +13,7 @@ mod files;
 mod hardening;
 mod lifecycle;
 mod means;
+mod pools;
 mod ports;
 mod processes;
 mod seccomp;
