@@ -8,6 +8,7 @@ use crate::domain::container::{Container, ContainerSpec, ContainerState, EndReas
 use crate::domain::id::{ContainerId, LeaseId, RequestId};
 use crate::domain::image::ImageReference;
 use crate::error::{Error, Result};
+use crate::store::pools;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,12 +42,16 @@ pub enum Fitness {
 }
 
 impl Containers {
-    /// What a wish comes to: with its template's word, and as a specification. Tells all that would keep it from being
-    /// made, except what only its making shows.
-    pub async fn examine(&self, wish: Wish) -> Result<(Wish, ContainerSpec)> {
+    /// What a wish comes to: with its template's word, and as a specification under the operator's policy.
+    pub fn consider(&self, wish: Wish) -> Result<(Wish, ContainerSpec)> {
         let wish = self.policy().with_template(wish)?;
         let spec = self.policy().resolve(wish.clone(), "pool")?;
-        self.check_backend(&spec)?;
+        Ok((wish, spec))
+    }
+
+    /// Tells what would keep a container from being made here, as far as that shows before it is tried.
+    pub async fn try_out(&self, spec: &ContainerSpec) -> Result<()> {
+        self.check_backend(spec)?;
         if spec.pull == PullPolicy::Never {
             let reference =
                 ImageReference::parse(&spec.image).map_err(|problem| Error::invalid("spec.image", problem))?;
@@ -56,7 +61,7 @@ impl Containers {
                 return Err(Error::ImageNotFound { reference: reference.to_string(), problem: problem.into() });
             }
         }
-        Ok((wish, spec))
+        Ok(())
     }
 
     /// Containers there may be at most.
@@ -76,7 +81,7 @@ impl Containers {
     }
 
     /// Lends a container that runs and that nobody has used. It is his at once; what is on disk follows with
-    /// [`Containers::keep_record`]. None if it cannot be lent.
+    /// [`Containers::keep_loan`]. None if it cannot be lent.
     pub fn lend(&self, id: ContainerId, loan: Loan) -> Option<Container> {
         let entry = self.entry(id)?;
         (fitness(&entry) == Fitness::Fit).then(|| self.lent(&entry, loan)).flatten()
@@ -99,14 +104,19 @@ impl Containers {
     }
 
     /// Writes how a container stands; answers when that is on disk.
-    pub fn keep_record(&self, id: ContainerId) -> impl Future<Output = Result<()>> + Send + use<> {
+    pub async fn keep_record(&self, id: ContainerId) -> Result<()> {
+        match self.entry(id) {
+            Some(entry) => self.save(&entry).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes that a container was lent, once for each loan; answers when that is on disk.
+    pub fn keep_loan(&self, id: ContainerId) -> impl Future<Output = Result<()>> + Send + use<> {
         let (entry, store) = (self.entry(id), self.store.clone());
         // Handed over now, awaited later.
         let saved = entry.map(|entry| {
-            store.write(move |db| {
-                let home = entry.belonging();
-                crate::store::containers::put(db, &entry.origin, &entry.status(), home.as_ref())
-            })
+            store.write(move |db| pools::lent(db, &entry.origin, &entry.status(), entry.belonging().as_ref()))
         });
         async move {
             match saved {

@@ -5,17 +5,19 @@ use super::manager::Pools;
 use super::room::Pool;
 use crate::container::{Fitness, Wish};
 use crate::domain::container::{Container, ContainerState};
-use crate::domain::pool::PoolTotals;
-use crate::store::pools::PoolRecord;
+use crate::error::Result;
+use crate::store::pools as table;
 use std::sync::Arc;
 
 /// Takes in what is recorded.
-pub(super) async fn all(pools: &Arc<Pools>, records: Vec<Result<(PoolRecord, PoolTotals), String>>) {
+pub(super) async fn all(pools: &Arc<Pools>) -> Result<()> {
+    // First, for it counts leases in the records of the pools.
     note_loans(pools).await;
+    let records = pools.store.read(table::all).await?;
     let mut found = Vec::new();
     for record in records {
         let read = record.and_then(|(record, totals)| {
-            let wish: Result<Wish, _> = postcard::from_bytes(&record.specification);
+            let wish: std::result::Result<Wish, _> = postcard::from_bytes(&record.specification);
             wish.map(|wish| (wish, totals, record.clone())).map_err(|_| record.origin.name)
         });
         match read {
@@ -52,6 +54,7 @@ pub(super) async fn all(pools: &Arc<Pools>, records: Vec<Result<(PoolRecord, Poo
             });
         }
     }
+    Ok(())
 }
 
 /// Loans that were told of and are not on record.
@@ -59,8 +62,10 @@ async fn note_loans(pools: &Arc<Pools>) {
     for (id, loan) in pools.marks.all() {
         match loan {
             Some(loan) => {
-                pools.containers.lend_again(id, loan);
-                if let Err(error) = pools.containers.keep_record(id).await {
+                // Nothing to do where the record was on disk after all.
+                if pools.containers.lend_again(id, loan).is_some()
+                    && let Err(error) = pools.containers.keep_loan(id).await
+                {
                     // The note stays for the next server.
                     tracing::error!(container = %id, %error, "a lease could not be recorded yet");
                     continue;

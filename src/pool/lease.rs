@@ -91,7 +91,7 @@ impl Drop for Offer {
 
 /// Puts a loan on disk, or takes it back.
 async fn commit(pool: Arc<Pool>, id: ContainerId) -> Result<()> {
-    let committed = pool.containers.keep_record(id).await;
+    let committed = pool.containers.keep_loan(id).await;
     if committed.is_err() {
         pool.end_lease(id, "its lease could not be recorded");
     }
@@ -216,7 +216,7 @@ impl Pool {
             let problem = format!("a lease could not be noted in the data directory: {error}");
             return Err(Error::StoreUnavailable { problem });
         }
-        let (saved, marks) = (self.containers.keep_record(id), self.marks.clone());
+        let (saved, marks) = (self.containers.keep_loan(id), self.marks.clone());
         tokio::spawn(async move {
             match saved.await {
                 Ok(()) => marks.remove(id),

@@ -126,7 +126,6 @@ impl Pools {
         let marks = Marks::open(&notes).map_err(|error| Error::StoreUnavailable {
             problem: format!("cannot write in {}: {error}", notes.display()),
         })?;
-        let records = store.read(table::all).await?;
         let pools = Arc::new_cyclic(|this| Pools {
             containers,
             store,
@@ -137,7 +136,7 @@ impl Pools {
             gates: DashMap::new(),
             this: this.clone(),
         });
-        adopt::all(&pools, records).await;
+        adopt::all(&pools).await?;
         Ok(pools)
     }
 

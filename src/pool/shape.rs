@@ -56,7 +56,7 @@ pub(super) fn check(settings: &PoolSettings) -> Result<()> {
 
 /// Whether containers of this kind can be made for a pool. Names fields as a pool has them.
 pub(super) async fn examine(containers: &Containers, wish: Wish) -> Result<()> {
-    let (wish, spec) = containers.examine(wish).await.map_err(in_a_pool)?;
+    let (wish, spec) = containers.consider(wish).map_err(in_a_pool)?;
     let mut violations = Vec::new();
     let mut refuse = |field: String, text: &str| {
         violations.push(Violation::new(format!("pool.container.{field}"), format!("{text}; leave it unset")));
@@ -73,7 +73,10 @@ pub(super) async fn examine(containers: &Containers, wish: Wish) -> Result<()> {
     for (at, _) in spec.mounts.iter().enumerate().filter(|(_, mount)| mount.writable) {
         refuse(format!("mounts[{at}].writable"), "would keep what one borrower left for the next");
     }
-    if violations.is_empty() { Ok(()) } else { Err(Error::InvalidArgument(violations)) }
+    if !violations.is_empty() {
+        return Err(Error::InvalidArgument(violations));
+    }
+    containers.try_out(&spec).await.map_err(in_a_pool)
 }
 
 /// What a pool's container is made from: the pool's clocks take the place of its own, and nothing of it is kept.

@@ -125,7 +125,8 @@ CREATE TABLE pools (
     name       TEXT PRIMARY KEY NOT NULL,
     record     BLOB NOT NULL,
     crc        INTEGER NOT NULL,       -- of the record
-    totals     BLOB NOT NULL,          -- written behind
+    leases     INTEGER NOT NULL,       -- counted in the transaction that records each
+    totals     BLOB NOT NULL,          -- the other figures, written behind
     totals_crc INTEGER NOT NULL
 ) WITHOUT ROWID;
 ",

@@ -5,6 +5,7 @@ mod exec;
 mod house;
 mod kit;
 mod operate;
+mod pool;
 mod run;
 mod tools;
 mod watch;

@@ -1,6 +1,11 @@
 //! Pools of containers: what is lent is clean, quick and lent once.
 
+mod crash;
 mod leases;
+mod line;
+mod poison;
+mod size;
+mod trouble;
 
 use crate::harness::{Bearer, PATIENCE, TOKEN};
 use crate::kit::{House, sh};
@@ -45,7 +50,6 @@ impl House {
         Ok(self.pools().await.create_pool(request).await?.into_inner().pool.unwrap())
     }
 
-    #[allow(dead_code)]
     async fn pool(&self, name: &str) -> v1::Pool {
         let request = v1::GetPoolRequest { name: name.into() };
         self.pools().await.get_pool(request).await.unwrap().into_inner().pool.unwrap()
@@ -83,4 +87,9 @@ impl House {
 
 fn container(lease: &v1::Lease) -> &v1::Container {
     lease.container.as_ref().unwrap()
+}
+
+/// The name of its sandbox at Docker.
+fn sandbox(lease: &v1::Lease) -> String {
+    format!("casemate-{}", container(lease).id)
 }
