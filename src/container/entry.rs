@@ -3,10 +3,9 @@
 use super::changes::Changes;
 use super::link::Link;
 use super::unsupervised::Handle;
-use crate::domain::container::{
-    Belonging, Container, ContainerOrigin, ContainerState, ContainerStatus, Control, EndReason, Loan,
-};
+use crate::domain::container::{Container, ContainerOrigin, ContainerState, ContainerStatus, Control, EndReason};
 use crate::domain::id::ExecutionId;
+use crate::domain::loan::{Belonging, Loan};
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::execution::{Lane, Live};

@@ -12,6 +12,7 @@ pub mod input;
 pub mod interruption;
 pub mod io;
 pub mod limits;
+pub mod loan;
 pub mod manifest;
 pub mod output;
 pub mod pattern;

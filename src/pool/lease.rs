@@ -1,8 +1,10 @@
 //! From a caller that asks to a container that is his.
 
 use super::room::{Pool, State};
-use crate::domain::container::{Container, Loan};
+use crate::container::Fitness;
+use crate::domain::container::Container;
 use crate::domain::id::{ContainerId, LeaseId, RequestId};
+use crate::domain::loan::Loan;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, PoolError, Result};
 use std::collections::BTreeMap;
@@ -180,15 +182,13 @@ impl Pool {
     /// Lends the first idle container that answers.
     pub(super) fn lend_one(self: &Arc<Self>, state: &mut State, order: &LeaseOrder, waited: Duration) -> Option<Offer> {
         let longest = state.record.settings.lease_time();
-        let mut labels = state.record.settings.labels.clone();
-        labels.extend(order.labels.clone());
         loop {
             let id = self.first_fit(state)?;
             let now = Timestamp::now();
             let loan = Loan {
                 lease: LeaseId::new(),
                 principal: order.principal.clone(),
-                labels: labels.clone(),
+                labels: order.labels.clone(),
                 request_id: order.request.map(|(id, _)| id),
                 fingerprint: order.request.map(|(_, fingerprint)| fingerprint),
                 created: now,
@@ -196,7 +196,13 @@ impl Pool {
                 waited,
             };
             let expires = loan.expires;
-            let Some(container) = self.containers.lend(id, loan) else { continue };
+            let Some(container) = self.containers.lend(id, loan) else {
+                // It fell silent in this moment; if not, somebody had it before, and nobody is to have it again.
+                if self.containers.fitness(id) == Fitness::Fit {
+                    self.end(state, id, "it had been lent before");
+                }
+                continue;
+            };
             state.idle.retain(|idle| idle.id != id);
             state.leased.insert(id, expires);
             state.totals.leases += 1;

@@ -6,10 +6,11 @@ use super::lease::LeaseOrder;
 use super::marks::Marks;
 use super::room::Pool;
 use super::shape;
+use super::word::{PoolChange, PoolFilter, PoolOrder, PoolView};
 use crate::container::{Containers, Viewer, Wish};
 use crate::domain::container::Container;
 use crate::domain::id::{LeaseId, RequestId};
-use crate::domain::pool::{PoolCounts, PoolFigures, PoolOrigin, PoolSettings, PoolState};
+use crate::domain::pool::{PoolCounts, PoolOrigin, PoolTotals};
 use crate::domain::time::Timestamp;
 use crate::error::{Error, PoolError, Result};
 use crate::store::Store;
@@ -41,66 +42,6 @@ pub struct PoolsParts {
     pub notes: PathBuf,
     /// Who hears of leases.
     pub observer: Arc<dyn PoolsObserver>,
-}
-
-/// A pool somebody asks for.
-#[derive(Clone, Debug)]
-pub struct PoolOrder {
-    /// Its name.
-    pub name: String,
-    /// What its containers are to be.
-    pub wish: Wish,
-    /// The rest.
-    pub settings: PoolSettings,
-}
-
-/// What somebody changes about a pool; none for what stays.
-#[derive(Clone, Debug, Default)]
-pub struct PoolChange {
-    /// What its containers are.
-    pub wish: Option<Wish>,
-    /// What it is for.
-    pub description: Option<String>,
-    /// Idle containers.
-    pub target_size: Option<u32>,
-    /// Containers at most.
-    pub max_size: Option<u32>,
-    /// Callers in line at most.
-    pub max_waiting: Option<Option<u32>>,
-    /// Longest lease.
-    pub max_lease_time: Option<Option<Duration>>,
-    /// Age of idle ones at most.
-    pub max_idle_age: Option<Option<Duration>>,
-    /// Labels.
-    pub labels: Option<BTreeMap<String, String>>,
-}
-
-/// Selects pools. What is set must all match.
-#[derive(Clone, Debug, Default)]
-pub struct PoolFilter {
-    /// Any of these.
-    pub states: Vec<PoolState>,
-    /// How its name begins.
-    pub prefix: String,
-    /// All of these labels.
-    pub labels: BTreeMap<String, String>,
-    /// Owner.
-    pub principal: String,
-}
-
-/// A pool as it stands.
-#[derive(Clone, Debug)]
-pub struct PoolView {
-    /// What it is.
-    pub record: PoolRecord,
-    /// What its containers are.
-    pub wish: Wish,
-    /// Where it stands.
-    pub state: PoolState,
-    /// Why it is not ready.
-    pub problem: String,
-    /// Its figures.
-    pub figures: PoolFigures,
 }
 
 /// Who asks, with what he marked the call.
@@ -172,7 +113,7 @@ impl Pools {
             changed_by: None,
             deleting: false,
         };
-        let pool = self.pool(record.clone(), order.wish, Default::default());
+        let pool = self.pool(record.clone(), order.wish, PoolTotals::default());
         {
             let mut pools = self.pools.write();
             if pools.contains_key(&order.name) {
@@ -192,7 +133,7 @@ impl Pools {
         Ok(())
     }
 
-    pub(super) fn pool(&self, record: PoolRecord, wish: Wish, totals: crate::domain::pool::PoolTotals) -> Arc<Pool> {
+    pub(super) fn pool(&self, record: PoolRecord, wish: Wish, totals: PoolTotals) -> Arc<Pool> {
         Pool::new(record, wish, totals, &self.containers, &self.store, &self.marks, &self.observer)
     }
 
@@ -457,32 +398,4 @@ fn fresh_etag() -> String {
 
 fn specification(wish: &Wish) -> Result<Vec<u8>> {
     postcard::to_allocvec(wish).map_err(|error| Error::Internal(format!("a specification cannot be kept: {error}")))
-}
-
-impl PoolChange {
-    fn apply(self, settings: &mut PoolSettings, wish: &mut Wish) {
-        fn set<T>(to: &mut T, value: Option<T>) {
-            if let Some(value) = value {
-                *to = value;
-            }
-        }
-        set(wish, self.wish);
-        set(&mut settings.description, self.description);
-        set(&mut settings.target_size, self.target_size);
-        set(&mut settings.max_size, self.max_size);
-        set(&mut settings.max_waiting, self.max_waiting);
-        set(&mut settings.max_lease_time, self.max_lease_time);
-        set(&mut settings.max_idle_age, self.max_idle_age);
-        set(&mut settings.labels, self.labels);
-    }
-}
-
-impl PoolFilter {
-    fn selects(&self, found: &PoolView) -> bool {
-        let (origin, settings) = (&found.record.origin, &found.record.settings);
-        (self.states.is_empty() || self.states.contains(&found.state))
-            && origin.name.starts_with(&self.prefix)
-            && self.labels.iter().all(|(key, value)| settings.labels.get(key) == Some(value))
-            && (self.principal.is_empty() || *self.principal == *origin.principal)
-    }
 }

@@ -4,8 +4,8 @@
 //! take the container for one that nobody used. A file survives the server without any `fsync`; it need not survive
 //! the machine, for neither does the container.
 
-use crate::domain::container::Loan;
 use crate::domain::id::ContainerId;
+use crate::domain::loan::Loan;
 use std::io;
 use std::path::{Path, PathBuf};
 

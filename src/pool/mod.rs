@@ -10,7 +10,9 @@ mod plan;
 mod room;
 mod shape;
 mod waits;
+mod word;
 
 pub use lease::LeaseOrder;
-pub use manager::{PoolChange, PoolFilter, PoolOrder, PoolView, Pools, PoolsObserver, PoolsParts};
+pub use manager::{Pools, PoolsObserver, PoolsParts};
 pub use shape::in_a_pool;
+pub use word::{PoolChange, PoolFilter, PoolOrder, PoolView};

@@ -1,8 +1,9 @@
 //! The table of containers, and the name of this installation. Plain functions on a connection: callers bring the
 //! transaction.
 
-use crate::domain::container::{Belonging, ContainerOrigin, ContainerStatus};
+use crate::domain::container::{ContainerOrigin, ContainerStatus};
 use crate::domain::id::ContainerId;
+use crate::domain::loan::Belonging;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
@@ -82,4 +83,96 @@ pub fn installation(db: &Connection, fresh: &str) -> rusqlite::Result<String> {
     }
     db.execute("INSERT INTO installation (id) VALUES (?1)", [fresh])?;
     Ok(fresh.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::{ContainerPolicy, Wish};
+    use crate::domain::container::{ContainerState, Control};
+    use crate::domain::id::{ExecutionId, LeaseId};
+    use crate::domain::image::ImageRule;
+    use crate::domain::loan::Loan;
+    use crate::domain::time::Timestamp;
+    use std::time::Duration;
+
+    fn sample() -> ContainerRecord {
+        let policy = ContainerPolicy { images: vec![ImageRule::parse("a").unwrap()], ..Default::default() };
+        let spec = policy.resolve(Wish { image: "a".into(), ..Default::default() }, "c").unwrap();
+        let origin = ContainerOrigin {
+            id: ContainerId::new(),
+            name: "c".into(),
+            spec,
+            image_id: "sha256:0".into(),
+            main: vec!["x".into()],
+            main_execution: ExecutionId::new(),
+            stop_signal: 15,
+            environment: Default::default(),
+            principal: "p".into(),
+            request_id: None,
+            fingerprint: None,
+            created: Timestamp(1),
+        };
+        let status = ContainerStatus {
+            state: ContainerState::Running,
+            problem: String::new(),
+            backend_id: "b".into(),
+            started: Some(Timestamp(2)),
+            ended: None,
+            last_active: Timestamp(3),
+            end: None,
+            ending: None,
+            control: Control::Unknown,
+        };
+        ContainerRecord { origin, status, belonging: None }
+    }
+
+    #[test]
+    fn records_from_before_there_were_pools_are_read() {
+        let record = sample();
+        let old = crate::store::record::encode(FORM_WITHOUT_POOLS, &(&record.origin, &record.status)).unwrap();
+        assert_eq!(decode(&old, crc32fast::hash(&old)).unwrap(), record);
+        assert!(decode(&old, 0).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_loan_is_recorded_and_counted_together() {
+        let store = std::sync::Arc::new(crate::store::Store::in_memory().unwrap());
+        let pool = crate::store::pools::PoolRecord {
+            origin: crate::domain::pool::PoolOrigin {
+                name: "warm".into(),
+                principal: "p".into(),
+                request_id: None,
+                created: Timestamp(1),
+            },
+            settings: Default::default(),
+            specification: vec![1],
+            generation: 1,
+            updated: Timestamp(1),
+            etag: "e".into(),
+            changed_by: None,
+            deleting: false,
+        };
+        let loan = Loan {
+            lease: LeaseId::new(),
+            principal: "q".into(),
+            labels: Default::default(),
+            request_id: None,
+            fingerprint: None,
+            created: Timestamp(4),
+            expires: Timestamp(5),
+            waited: Duration::ZERO,
+        };
+        let mut record = sample();
+        let home = Belonging { pool: "warm".into(), pool_created: Timestamp(1), generation: 1, loan: Some(loan) };
+        record.belonging = Some(home);
+        let (kept, first) = (pool.clone(), record.clone());
+        store.write(move |db| crate::store::pools::put(db, &kept)).await.unwrap();
+        let home = first.belonging.clone();
+        let lent = move |db: &Connection| crate::store::pools::lent(db, &first.origin, &first.status, home.as_ref());
+        store.write(lent).await.unwrap();
+        assert_eq!(store.read(all).await.unwrap(), [Ok(record)]);
+        let found = store.read(crate::store::pools::all).await.unwrap().remove(0).unwrap();
+        assert_eq!((found.0, found.1.leases), (pool, 1));
+    }
 }

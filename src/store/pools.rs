@@ -1,7 +1,8 @@
 //! The table of pools. Plain functions on a connection: callers bring the transaction.
 
-use crate::domain::container::{Belonging, ContainerOrigin, ContainerStatus};
+use crate::domain::container::{ContainerOrigin, ContainerStatus};
 use crate::domain::id::RequestId;
+use crate::domain::loan::Belonging;
 use crate::domain::pool::{PoolOrigin, PoolSettings, PoolTotals};
 use crate::domain::time::Timestamp;
 use rusqlite::{Connection, params};

@@ -7,13 +7,17 @@ use serde_json::{Value, json};
 
 /// A pool as JSON.
 pub fn json(pool: &Pool) -> Value {
-    Fields::default()
+    let fields = match pool.max_waiting {
+        // None may wait: not the same as nothing said.
+        Some(most) => Fields::default().choose("maxWaiting", most),
+        None => Fields::default(),
+    };
+    fields
         .set("name", pool.name.as_str())
         .set("description", pool.description.as_str())
         .set("container", pool.container.as_ref().map(container::spec))
         .set("targetSize", pool.target_size)
         .set("maxSize", pool.max_size)
-        .set("maxWaiting", pool.max_waiting)
         .set("maxLeaseTime", seconds(&pool.max_lease_time))
         .set("maxIdleAge", seconds(&pool.max_idle_age))
         .set("labels", json!(pool.labels))

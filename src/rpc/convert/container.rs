@@ -92,7 +92,7 @@ fn resources_of(resources: &Resources) -> v1::ContainerResources {
     }
 }
 
-fn pull_policy(pull: PullPolicy) -> v1::ImagePullPolicy {
+pub(super) fn pull_policy(pull: PullPolicy) -> v1::ImagePullPolicy {
     match pull {
         PullPolicy::IfMissing => v1::ImagePullPolicy::IfMissing,
         PullPolicy::Always => v1::ImagePullPolicy::Always,
@@ -100,14 +100,14 @@ fn pull_policy(pull: PullPolicy) -> v1::ImagePullPolicy {
     }
 }
 
-fn sandbox_policy(policy: SandboxPolicy) -> v1::SandboxPolicy {
+pub(super) fn sandbox_policy(policy: SandboxPolicy) -> v1::SandboxPolicy {
     match policy {
         SandboxPolicy::Container => v1::SandboxPolicy::Container,
         SandboxPolicy::ContainerDirect => v1::SandboxPolicy::ContainerDirect,
     }
 }
 
-fn hardening(hardening: &Hardening) -> v1::ContainerHardening {
+pub(super) fn hardening(hardening: &Hardening) -> v1::ContainerHardening {
     v1::ContainerHardening {
         writable_root: hardening.writable_root,
         add_capabilities: hardening.capabilities.clone(),
@@ -117,22 +117,22 @@ fn hardening(hardening: &Hardening) -> v1::ContainerHardening {
     }
 }
 
-fn workspace(workspace: &Workspace) -> v1::Workspace {
+pub(super) fn workspace(workspace: &Workspace) -> v1::Workspace {
     let Workspace { container_path, name, size_bytes } = workspace.clone();
     v1::Workspace { container_path, name, size_bytes }
 }
 
-fn mount(mount: &Mount) -> v1::ContainerMount {
+pub(super) fn mount(mount: &Mount) -> v1::ContainerMount {
     let Mount { host_path, container_path, writable } = mount.clone();
     v1::ContainerMount { host_path, container_path, writable }
 }
 
-fn tmpfs(tmpfs: &Tmpfs) -> v1::TmpfsMount {
+pub(super) fn tmpfs(tmpfs: &Tmpfs) -> v1::TmpfsMount {
     let Tmpfs { container_path, size_bytes, mode, executable } = tmpfs.clone();
     v1::TmpfsMount { container_path, size_bytes, mode: Some(mode), executable }
 }
 
-fn port(port: &Port) -> v1::ContainerPort {
+pub(super) fn port(port: &Port) -> v1::ContainerPort {
     v1::ContainerPort { container_port: port.container_port.into(), name: port.name.clone(), ..Default::default() }
 }
 
@@ -203,47 +203,6 @@ pub fn stats(found: &Consumption, usage: f64, running: u32) -> v1::ContainerStat
         disk_bytes: 0,
         workspace_bytes: 0,
         running_executions: running,
-    }
-}
-
-/// What somebody asks of new containers, as he may see it: values of variables may be secrets.
-pub fn asked_spec(wish: &Wish) -> v1::ContainerSpec {
-    let resources = wish.resources;
-    v1::ContainerSpec {
-        template: wish.template.clone(),
-        source: (!wish.image.is_empty()).then(|| Source::Image(wish.image.clone())),
-        pull_policy: wish.pull.map_or(0, |pull| pull_policy(pull).into()),
-        entrypoint: wish.entrypoint.clone(),
-        command: wish.command.clone(),
-        environment: wish.environment.keys().map(|name| (name.clone(), String::new())).collect(),
-        labels: wish.labels.clone(),
-        user: wish.user.clone(),
-        working_directory: wish.working_directory.clone(),
-        hostname: wish.hostname.clone(),
-        resources: (resources != ResourcesWish::default()).then_some(v1::ContainerResources {
-            memory_bytes: resources.memory_bytes,
-            swap_bytes: resources.swap_bytes,
-            cpu_millis: resources.cpu_millis,
-            cpu_weight: resources.cpu_weight,
-            pids: resources.pids,
-            open_files: resources.open_files,
-            disk_bytes: resources.disk_bytes,
-            shared_memory_bytes: resources.shared_memory_bytes,
-            log_bytes: resources.log_bytes,
-            executions: resources.executions,
-        }),
-        mounts: wish.mounts.iter().map(mount).collect(),
-        tmpfs: wish.tmpfs.iter().map(tmpfs).collect(),
-        workspace: wish.workspace.as_ref().map(workspace),
-        ports: wish.ports.iter().map(port).collect(),
-        retention: wish.retention.map(duration),
-        policy: wish.policy.map_or(0, |policy| sandbox_policy(policy).into()),
-        runtime: wish.runtime.clone(),
-        hardening: wish.hardening.as_ref().map(hardening),
-        stop_signal: wish.stop_signal.clone(),
-        stop_grace: wish.stop_grace.map(duration),
-        // The rest is not for pools, or not in this build.
-        ..Default::default()
     }
 }
 

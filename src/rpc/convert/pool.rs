@@ -1,13 +1,14 @@
 //! Pools and leases as messages, and what somebody asks of them.
 
 use super::{container, duration, span, timestamp};
-use crate::container::Wish;
+use crate::container::{ResourcesWish, Wish};
 use crate::domain::container::Container;
 use crate::domain::pool::{PoolFigures, PoolSettings, PoolState};
 use crate::error::{Error, Result, Violation};
 use crate::pool::{PoolChange, PoolFilter, PoolOrder, PoolView};
 use crate::proto::v1;
 use std::time::Duration;
+use v1::container_spec::Source;
 
 /// Fields of a pool that its owner can change.
 const FIELDS: [&str; 8] =
@@ -19,7 +20,7 @@ pub fn pool(found: &PoolView) -> v1::Pool {
     v1::Pool {
         name: record.origin.name.clone(),
         description: settings.description.clone(),
-        container: Some(container::asked_spec(&found.wish)),
+        container: Some(asked_spec(&found.wish)),
         target_size: settings.target_size,
         max_size: settings.max_size,
         max_waiting: settings.max_waiting,
@@ -34,6 +35,47 @@ pub fn pool(found: &PoolView) -> v1::Pool {
         create_time: Some(timestamp(record.origin.created)),
         update_time: Some(timestamp(record.updated)),
         etag: record.etag.clone(),
+    }
+}
+
+/// What somebody asks of new containers, as he may see it: values of variables may be secrets.
+fn asked_spec(wish: &Wish) -> v1::ContainerSpec {
+    let resources = wish.resources;
+    v1::ContainerSpec {
+        template: wish.template.clone(),
+        source: (!wish.image.is_empty()).then(|| Source::Image(wish.image.clone())),
+        pull_policy: wish.pull.map_or(0, |pull| container::pull_policy(pull).into()),
+        entrypoint: wish.entrypoint.clone(),
+        command: wish.command.clone(),
+        environment: wish.environment.keys().map(|name| (name.clone(), String::new())).collect(),
+        labels: wish.labels.clone(),
+        user: wish.user.clone(),
+        working_directory: wish.working_directory.clone(),
+        hostname: wish.hostname.clone(),
+        resources: (resources != ResourcesWish::default()).then_some(v1::ContainerResources {
+            memory_bytes: resources.memory_bytes,
+            swap_bytes: resources.swap_bytes,
+            cpu_millis: resources.cpu_millis,
+            cpu_weight: resources.cpu_weight,
+            pids: resources.pids,
+            open_files: resources.open_files,
+            disk_bytes: resources.disk_bytes,
+            shared_memory_bytes: resources.shared_memory_bytes,
+            log_bytes: resources.log_bytes,
+            executions: resources.executions,
+        }),
+        mounts: wish.mounts.iter().map(container::mount).collect(),
+        tmpfs: wish.tmpfs.iter().map(container::tmpfs).collect(),
+        workspace: wish.workspace.as_ref().map(container::workspace),
+        ports: wish.ports.iter().map(container::port).collect(),
+        retention: wish.retention.map(duration),
+        policy: wish.policy.map_or(0, |policy| container::sandbox_policy(policy).into()),
+        runtime: wish.runtime.clone(),
+        hardening: wish.hardening.as_ref().map(container::hardening),
+        stop_signal: wish.stop_signal.clone(),
+        stop_grace: wish.stop_grace.map(duration),
+        // The rest is not for pools, or not in this build.
+        ..Default::default()
     }
 }
 
