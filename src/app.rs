@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 use crate::execution::{Registry, RegistryConfig};
 use crate::health::{ComponentState, Health};
 use crate::interpreter::{Interpreters, InterpretersConfig};
-use crate::rpc::{Server, ServerConfig};
+use crate::pool::{Pools, PoolsParts};
+use crate::rpc::{Behind, Server, ServerConfig};
 use crate::session::kernel::Kernels;
 use crate::session::{Sessions, SessionsParts};
 use crate::store::Store;
@@ -143,9 +144,12 @@ pub async fn run(
             max_message: usize::try_from(config.server.max_message).unwrap_or(usize::MAX),
             max_module: config.engine.max_module,
         },
-        parts.tools.clone(),
-        parts.sessions.clone(),
-        parts.containers.clone(),
+        Behind {
+            tools: parts.tools.clone(),
+            sessions: parts.sessions.clone(),
+            containers: parts.containers.clone(),
+            pools: parts.pools.clone(),
+        },
         match &config.auth.token {
             Some(token) => Authenticator::token(token.expose()),
             None => Authenticator::open(),
@@ -211,6 +215,7 @@ struct Parts {
     tools: Arc<ToolService>,
     sessions: Arc<Sessions>,
     containers: Option<Arc<Containers>>,
+    pools: Option<Arc<Pools>>,
     _watcher: Option<Box<dyn Send>>,
 }
 
@@ -314,11 +319,18 @@ impl Parts {
         let interpreting = Interpreting { sessions: sessions.clone(), kernels, link };
         let tools = ToolService::new(catalog, registry.clone(), limits, config.execution.max_parameters, interpreting);
         let containers = containers(config, store.clone(), registry.clone(), metrics, health).await?;
+        let pools = match &containers {
+            Some(containers) => Some(pools(config, containers, &store, metrics).await?),
+            None => None,
+        };
         observers::read_from(metrics, registry.clone(), &store, tools.catalog(), &sessions);
-        Ok(Parts { store, registry, tools, sessions, containers, _watcher: watcher })
+        Ok(Parts { store, registry, tools, sessions, containers, pools, _watcher: watcher })
     }
 
     async fn close(&self, grace: Duration) {
+        if let Some(pools) = &self.pools {
+            pools.shut_down();
+        }
         if let Some(containers) = &self.containers {
             containers.shut_down().await;
         }
@@ -362,6 +374,25 @@ async fn containers(
     let counted = Arc::downgrade(&containers);
     metrics.read_containers_from(move || counted.upgrade().map(|all| all.counts()).unwrap_or_default());
     Ok(Some(containers))
+}
+
+/// Pools of those containers.
+async fn pools(
+    config: &Config,
+    containers: &Arc<Containers>,
+    store: &Arc<Store>,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<Pools>> {
+    let parts = PoolsParts {
+        containers: containers.clone(),
+        store: store.clone(),
+        notes: config.store.directory.join("loans"),
+        observer: Arc::new(observers::Pools(metrics.clone())),
+    };
+    let pools = Pools::open(parts).await?;
+    let counted = Arc::downgrade(&pools);
+    metrics.read_pools_from(move || counted.upgrade().map(|all| all.counts()).unwrap_or_default());
+    Ok(pools)
 }
 
 /// Modules are compiled by a process of their own where there is one to start: this very program, if it

@@ -1,7 +1,9 @@
 //! The one error of the domain. Data lives in the variants; `rpc::status` alone turns it into a gRPC status.
 
+mod pool;
 mod reason;
 
+pub use pool::PoolError;
 pub use reason::Reason;
 
 use crate::domain::file::FileFault;
@@ -257,6 +259,9 @@ pub enum Error {
         /// Who says so, and what to do.
         problem: String,
     },
+    /// A pool or a lease.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
     /// A process could not be started.
     #[error("the process was not started: {problem}")]
     ProcessNotStarted {

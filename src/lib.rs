@@ -10,6 +10,7 @@
 //! auth  health  telemetry      who may | how it is | what it tells
 //! config                       typed sections; the only reader of the environment
 //! tool                         manifests, schemas, the catalog, the call
+//! pool                         pools of containers: filling, the line, leases
 //! container                    containers: backend, guest link, processes, lives, adoption after a crash
 //! session                      live state between calls: line, turns, checkpoints, forks, snapshots
 //! execution                    registry, journal, input, admission, records
@@ -46,6 +47,7 @@ pub mod execution;
 pub mod health;
 pub mod http;
 pub mod interpreter;
+pub mod pool;
 pub mod proto;
 pub mod rpc;
 pub mod session;

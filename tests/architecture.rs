@@ -12,6 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["interpreter"],
     &["execution"],
     &["session", "container"],
+    &["pool"],
     &["tool"],
     &["config"],
     &["auth", "health", "telemetry"],

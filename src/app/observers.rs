@@ -6,6 +6,7 @@ use crate::domain::container::Container;
 use crate::execution::Registry;
 use crate::health::{ComponentState, Health};
 use crate::interpreter::Interpreters;
+use crate::pool::PoolsObserver;
 use crate::rpc::RpcObserver;
 use crate::session::{self, SessionObserver};
 use crate::store::Store;
@@ -133,6 +134,15 @@ impl ContainersObserver for Containers {
         if let Some(end) = &container.status.end {
             self.metrics.containers().ended(end.reason);
         }
+    }
+}
+
+/// Counts leases.
+pub(super) struct Pools(pub(super) Arc<Metrics>);
+
+impl PoolsObserver for Pools {
+    fn leased(&self, waited: Duration) {
+        self.0.pools().leased(waited);
     }
 }
 

@@ -5,6 +5,7 @@ use super::failure::{DENIED, Failure, UNAVAILABLE};
 use crate::config::{ClientSettings, Target};
 use crate::proto::v1::containers_client::ContainersClient;
 use crate::proto::v1::executions_client::ExecutionsClient;
+use crate::proto::v1::pools_client::PoolsClient;
 use crate::proto::v1::sessions_client::SessionsClient;
 use crate::proto::v1::snapshots_client::SnapshotsClient;
 use crate::proto::v1::tools_client::ToolsClient;
@@ -97,6 +98,13 @@ impl Client {
     /// The Containers service.
     pub fn containers(&self) -> ContainersClient<Service> {
         ContainersClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+            .max_decoding_message_size(usize::MAX)
+            .max_encoding_message_size(usize::MAX)
+    }
+
+    /// The Pools service.
+    pub fn pools(&self) -> PoolsClient<Service> {
+        PoolsClient::with_interceptor(self.channel.clone(), self.bearer.clone())
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(usize::MAX)
     }

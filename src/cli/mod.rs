@@ -1,7 +1,7 @@
 //! The command line: one file per verb.
 //!
 //! `init`, `serve`, `config` and `health` are for whoever runs the server; `tools`, `run`, `executions`,
-//! `sessions`, `snapshots`, `containers`, `exec`, `attach`, `cp`, `ls`, `cat`, `watch` and `forward` are clients of it.
+//! `sessions`, `snapshots`, `containers`, `pool`, `exec`, `attach`, `cp`, `ls`, `cat`, `watch` and `forward` are clients of it.
 //! People get tables when standard output is a terminal, programs get
 //! JSON otherwise or with `--json`. An error is three lines: what failed, why, what to do.
 
@@ -23,6 +23,7 @@ mod left;
 mod manifest;
 mod offline;
 mod output;
+mod pool;
 mod present;
 mod retry;
 mod run;
@@ -47,7 +48,7 @@ Exit codes:
   2    wrong usage, or a configuration that cannot be used
   3    the server cannot be reached, or cannot take the call now; trying again later can help
   4    not authenticated, or not allowed
-  5    there is no such tool, execution, session, snapshot or container
+  5    there is no such tool, execution, session, snapshot, container, pool or lease
   `run`, `executions watch`, `exec` and `attach` exit as the guest did: with its own code, 124
   after the time limit, 130 when cancelled, 134 for a trap, 137 for the memory limit, 128 and its
   number for a signal, 65 for output its schema refuses, 70 when the server or the container ended
@@ -113,6 +114,9 @@ enum Verb {
     /// Make, list, watch and end containers: sandboxes that run commands
     #[command(subcommand)]
     Containers(containers::ContainersVerb),
+    /// Make, list, change and delete pools of containers, and lease from them
+    #[command(subcommand)]
+    Pool(pool::PoolVerb),
     /// Run a command in a container: its streams are this command's, and so is its exit code
     Exec(exec::ExecArgs),
     /// Attach to a command that runs in a container
@@ -169,6 +173,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Sessions(verb) => as_client(sessions::run(verb, &global)),
         Verb::Snapshots(verb) => as_client(snapshots::run(verb, &global)),
         Verb::Containers(verb) => as_client(containers::run(verb, &global)),
+        Verb::Pool(verb) => as_client(pool::run(verb, &global)),
         Verb::Exec(args) => as_client(exec::run(args, &global)).map_err(Failure::of_a_run),
         Verb::Cp(args) => as_client(files::copy(args, &global)),
         Verb::Ls(args) => as_client(files::list(args, &global)),

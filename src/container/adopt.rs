@@ -21,7 +21,7 @@ pub(super) fn all(containers: &Arc<Containers>, records: Vec<Result<ContainerRec
     }
     let mut roster = containers.roster.lock();
     for record in records {
-        let ContainerRecord { origin, mut status } = match record {
+        let ContainerRecord { origin, mut status, belonging } = match record {
             Ok(record) => record,
             Err(id) => {
                 tracing::error!(container = %id, "the record of a container is damaged; the container is reaped");
@@ -32,12 +32,15 @@ pub(super) fn all(containers: &Arc<Containers>, records: Vec<Result<ContainerRec
         if matches!(status.state, ContainerState::Running | ContainerState::Paused) {
             status.state = ContainerState::Unreachable;
         }
-        let entry = Entry::new(origin, status, containers.changes.clone());
+        let entry = Entry::new(origin, status, belonging, containers.changes.clone());
         let origin = &entry.origin;
         if let Some(request_id) = origin.request_id {
             roster.requests.insert((origin.principal.clone(), request_id), origin.id);
         }
         containers.entries.insert(origin.id, entry.clone());
+        if let Some(loan) = entry.belonging().and_then(|home| home.loan) {
+            roster.lent(origin.id, &loan);
+        }
         if !over {
             roster.names.insert(origin.name.clone(), origin.id);
             *roster.owned.entry(origin.principal.clone()).or_default() += 1;

@@ -5,6 +5,7 @@ use super::link::Link;
 use super::unsupervised::Handle;
 use crate::domain::container::{Container, ContainerOrigin, ContainerState, ContainerStatus, Control, EndReason};
 use crate::domain::id::ExecutionId;
+use crate::domain::loan::{Belonging, Loan};
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::execution::{Lane, Live};
@@ -30,6 +31,7 @@ pub(super) enum Way {
 pub(super) struct Entry {
     pub(super) origin: Arc<ContainerOrigin>,
     status: Mutex<ContainerStatus>,
+    belonging: Mutex<Option<Belonging>>,
     revision: AtomicU64,
     changes: Arc<Changes>,
     link: Mutex<Option<Link>>,
@@ -46,11 +48,17 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(origin: ContainerOrigin, status: ContainerStatus, changes: Arc<Changes>) -> Arc<Entry> {
+    pub(super) fn new(
+        origin: ContainerOrigin,
+        status: ContainerStatus,
+        belonging: Option<Belonging>,
+        changes: Arc<Changes>,
+    ) -> Arc<Entry> {
         let lane = Lane::new(format!("container {:?}", origin.name), origin.spec.resources.executions);
         Arc::new(Entry {
             origin: Arc::new(origin),
             status: Mutex::new(status),
+            belonging: Mutex::new(belonging),
             revision: AtomicU64::new(changes.next()),
             changes,
             link: Mutex::default(),
@@ -131,8 +139,34 @@ impl Entry {
         Container {
             origin: self.origin.clone(),
             status: self.status(),
+            belonging: self.belonging(),
             running_executions: u32::try_from(running).unwrap_or(u32::MAX),
             revision: self.revision(),
+        }
+    }
+
+    /// The pool it was made for.
+    pub(super) fn belonging(&self) -> Option<Belonging> {
+        self.belonging.lock().clone()
+    }
+
+    /// Lends it. False if it belongs to no pool, or was lent before.
+    pub(super) fn lend(&self, loan: Loan) -> bool {
+        let lent = match &mut *self.belonging.lock() {
+            Some(Belonging { loan: free @ None, .. }) => free.replace(loan).is_none(),
+            _ => false,
+        };
+        if lent {
+            self.touch();
+        }
+        lent
+    }
+
+    /// Whether it is somebody's: it was made for him, or is on loan to him.
+    pub(super) fn is_of(&self, principal: &str) -> bool {
+        match &*self.belonging.lock() {
+            Some(Belonging { loan: Some(loan), .. }) => *loan.principal == *principal,
+            _ => *self.origin.principal == *principal,
         }
     }
 
@@ -160,6 +194,16 @@ impl Entry {
 
     /// How to speak with a container that runs.
     pub(super) fn ready(&self) -> Result<Way> {
+        let id = self.origin.id;
+        if let Some(Belonging { pool, loan: None, .. }) = &*self.belonging.lock() {
+            let problem = format!("waits in pool {pool:?}, and nobody uses it before it is leased (LeaseContainer)");
+            return Err(Error::ContainerNotReady { id, problem });
+        }
+        self.reachable()
+    }
+
+    /// As [`Entry::ready`], whether or not it is lent.
+    pub(super) fn reachable(&self) -> Result<Way> {
         let id = self.origin.id;
         let problem = match self.state() {
             ContainerState::Running if self.is_unsupervised() => return Ok(Way::Backend),

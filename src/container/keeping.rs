@@ -76,6 +76,9 @@ impl Containers {
                 if let Some(request_id) = entry.origin.request_id {
                     self.roster.lock().requests.remove(&(entry.origin.principal.clone(), request_id));
                 }
+                if let Some(loan) = entry.belonging().and_then(|home| home.loan) {
+                    self.roster.lock().returned(&loan);
+                }
                 self.changes.removed(id);
             }
         }

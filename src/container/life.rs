@@ -334,7 +334,7 @@ async fn clock(entry: &Entry) -> (EndReason, String) {
         let container = entry.container();
         let now = Timestamp::now();
         let left = |time: Option<Timestamp>| time.map(|time| time.since(now));
-        let (life, idle) = (left(container.expires()), left(container.idle_expires()));
+        let (life, idle) = (left(container.life_ends()), left(container.idle_expires()));
         if life.is_some_and(|left| left.is_zero()) {
             return (EndReason::Expired, "its time to live passed (time_to_live)".into());
         }

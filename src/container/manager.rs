@@ -8,7 +8,7 @@ use super::policy::ContainerPolicy;
 use super::raise::ControlMode;
 use super::{adopt, keeping};
 use crate::domain::container::{Consumption, Container, ContainerState, SandboxPolicy};
-use crate::domain::id::{ContainerId, RequestId};
+use crate::domain::id::{ContainerId, LeaseId, RequestId};
 use crate::domain::image::ImageReference;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -100,6 +100,8 @@ pub struct ContainerFilter {
     pub created_before: Option<Timestamp>,
     /// Owner.
     pub principal: String,
+    /// Pool.
+    pub pool: String,
 }
 
 /// All containers.
@@ -137,6 +139,8 @@ pub(super) struct Roster {
     pub(super) owned: HashMap<Arc<str>, u32>,
     /// What a request id led to.
     pub(super) requests: HashMap<(Arc<str>, RequestId), ContainerId>,
+    /// What was lent with which lease.
+    pub(super) leases: HashMap<LeaseId, ContainerId>,
 }
 
 /// What containers are made of.
@@ -218,7 +222,7 @@ impl Containers {
         if name.is_empty() {
             return Err(Error::invalid("container_id", "is required: an id or a name"));
         }
-        let visible = |entry: &Arc<Entry>| viewer.administers || entry.origin.principal == viewer.name;
+        let visible = |entry: &Arc<Entry>| viewer.administers || entry.is_of(&viewer.name);
         let id = name.parse().ok().or_else(|| self.roster.lock().names.get(name).copied());
         let entry = match id {
             Some(id) => self.entries.get(&id).map(|entry| entry.value().clone()),
@@ -259,7 +263,7 @@ impl Containers {
         for container in newer.iter().map(|entry| entry.container()) {
             if filter.selects(&container, viewer) {
                 found.push(container);
-            } else if after > 0 && filter.may_see(&container, viewer) {
+            } else if after > 0 && (filter.may_see(&container, viewer) || container.origin.principal == viewer.name) {
                 gone.push((container.revision, container.origin.id));
             }
         }
@@ -278,7 +282,7 @@ impl Containers {
         let entry = self.find(name, viewer)?;
         entry.adopted().await;
         if entry.state() != ContainerState::Paused {
-            entry.ready()?;
+            entry.reachable()?;
         }
         let found = self.backend.consumption(&entry.backend_id()).await.map_err(|error| match error {
             BackendError::NotFound(_) => {
@@ -300,7 +304,7 @@ impl Containers {
         };
         let users = |id: &str| {
             let uses = |entry: &Arc<Entry>| entry.origin.image_id == id && !entry.state().is_over();
-            let visible = |entry: &Arc<Entry>| viewer.administers || entry.origin.principal == viewer.name;
+            let visible = |entry: &Arc<Entry>| viewer.administers || entry.is_of(&viewer.name);
             self.entries.iter().filter(|entry| uses(entry) && visible(entry)).count() as u32
         };
         let images = images.into_iter().filter_map(|mut image| {
@@ -333,14 +337,16 @@ impl Containers {
     /// Writes how a container stands; answers when that is on disk.
     pub(super) async fn save(&self, entry: &Arc<Entry>) -> Result<()> {
         let entry = entry.clone();
-        self.store.write(move |db| containers::put(db, &entry.origin, &entry.status())).await
+        self.store
+            .write(move |db| containers::put(db, &entry.origin, &entry.status(), entry.belonging().as_ref()))
+            .await
     }
 
     /// As [`Containers::save`], for whoever need not wait.
     pub(super) fn save_later(&self, entry: &Arc<Entry>) {
         let (id, saved) = (entry.origin.id, {
             let entry = entry.clone();
-            self.store.write(move |db| containers::put(db, &entry.origin, &entry.status()))
+            self.store.write(move |db| containers::put(db, &entry.origin, &entry.status(), entry.belonging().as_ref()))
         });
         tokio::spawn(async move {
             if let Err(error) = saved.await {
@@ -369,7 +375,7 @@ impl Containers {
 
 impl ContainerFilter {
     fn may_see(&self, container: &Container, viewer: &Viewer) -> bool {
-        viewer.administers || container.origin.principal == viewer.name
+        viewer.administers || *container.owner() == viewer.name
     }
 
     /// Whether it selects a container that somebody asks for.
@@ -383,13 +389,18 @@ impl ContainerFilter {
         };
         self.may_see(container, viewer)
             && (if self.states.is_empty() { !state.is_over() } else { self.states.contains(&state) })
-            && self.labels.iter().all(|(key, value)| spec.labels.get(key) == Some(value))
+            && (self.labels.is_empty() || has_all(&container.labels(), &self.labels))
             && (self.image.is_empty() || image(&self.image))
             && (self.template.is_empty() || self.template == spec.template)
             && self.created_after.is_none_or(|time| origin.created >= time)
             && self.created_before.is_none_or(|time| origin.created < time)
-            && (self.principal.is_empty() || *self.principal == *origin.principal)
+            && (self.principal.is_empty() || *self.principal == **container.owner())
+            && (self.pool.is_empty() || container.belonging.as_ref().is_some_and(|home| home.pool == self.pool))
     }
+}
+
+fn has_all(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// The error of a backend, for whoever asked for something that is not there or fails.

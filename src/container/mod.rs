@@ -8,6 +8,7 @@ mod entry;
 pub mod files;
 mod guests;
 mod keeping;
+mod lending;
 mod life;
 mod link;
 mod manager;
@@ -23,6 +24,7 @@ mod unsupervised;
 mod variables;
 mod wish;
 
+pub use lending::Fitness;
 pub use manager::{ContainerFilter, Containers, ContainersConfig, ContainersObserver, ContainersParts, News, Viewer};
 pub use policy::ContainerPolicy;
 pub use processes::NewProcess;

@@ -245,7 +245,7 @@ impl ContainerPolicy {
         })
     }
 
-    fn with_template(&self, mut wish: Wish) -> Result<Wish> {
+    pub(super) fn with_template(&self, mut wish: Wish) -> Result<Wish> {
         if wish.template.is_empty() {
             wish.template.clone_from(&self.default_template);
         }

@@ -9,6 +9,7 @@ use super::{paths, signal};
 use crate::domain::container::{Container, ContainerOrigin, ContainerSpec, ContainerState, PullPolicy};
 use crate::domain::id::{ContainerId, ExecutionId, RequestId};
 use crate::domain::image::ImageReference;
+use crate::domain::loan::Belonging;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub struct Order {
     pub principal: Arc<str>,
     /// The request id, and a fingerprint of what is asked.
     pub request: Option<(RequestId, [u8; 32])>,
+    /// The pool it is for.
+    pub belonging: Option<Belonging>,
 }
 
 impl Containers {
@@ -80,7 +83,7 @@ impl Containers {
             fingerprint: order.request.map(|(_, fingerprint)| fingerprint),
             created: Timestamp::now(),
         };
-        let entry = match self.enter(origin)? {
+        let entry = match self.enter(origin, order.belonging)? {
             Entered::New(entry) => entry,
             Entered::Known(known) => return self.existing(known).await,
         };
@@ -118,7 +121,7 @@ impl Containers {
         }
     }
 
-    fn check_backend(&self, spec: &ContainerSpec) -> Result<()> {
+    pub(super) fn check_backend(&self, spec: &ContainerSpec) -> Result<()> {
         let facts = self.facts().map_err(|problem| Error::BackendUnavailable { problem })?;
         if !facts.shares_files && self.config.control == ControlMode::Guest {
             let problem = "the backend is on another machine, where the supervisor inside a container cannot reach \
@@ -190,7 +193,7 @@ impl Containers {
     }
 
     /// Takes a container in: from here on it has its name and its place.
-    fn enter(&self, origin: ContainerOrigin) -> Result<Entered> {
+    fn enter(&self, origin: ContainerOrigin, belonging: Option<Belonging>) -> Result<Entered> {
         let mut roster = self.roster.lock();
         if let Some(request_id) = origin.request_id
             && let Some(known) = roster.requests.get(&(origin.principal.clone(), request_id))
@@ -212,7 +215,7 @@ impl Containers {
                 return Err(Error::QuotaReached { what, limit: most.to_string(), todo });
             }
         }
-        let entry = Entry::new(origin, Entry::accepted(Timestamp::now()), self.changes.clone());
+        let entry = Entry::new(origin, Entry::accepted(Timestamp::now()), belonging, self.changes.clone());
         roster.names.insert(entry.origin.name.clone(), entry.origin.id);
         *roster.owned.entry(entry.origin.principal.clone()).or_default() += 1;
         if let Some(request_id) = entry.origin.request_id {

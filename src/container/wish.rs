@@ -1,11 +1,12 @@
 //! What somebody asks of a container, or a template says: everything may be left out.
 
 use crate::domain::container::{Hardening, Mount, Port, PullPolicy, SandboxPolicy, Tmpfs, Workspace};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A container somebody wants. What is unset is for the template to say, and then for the server.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Wish {
     /// Name of a template; empty for the default one.
     pub template: String,
@@ -56,7 +57,7 @@ pub struct Wish {
 }
 
 /// Resources somebody wants; zero and none are for the template or the server to say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourcesWish {
     /// Memory in bytes.
     pub memory_bytes: u64,

@@ -1,6 +1,7 @@
 //! Containers: what they are made from, how they stand, how they ended. Free of any backend's words.
 
 use super::id::{ContainerId, ExecutionId, RequestId};
+use super::loan::{Belonging, Loan};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -299,6 +300,8 @@ pub struct Container {
     pub origin: Arc<ContainerOrigin>,
     /// What changes.
     pub status: ContainerStatus,
+    /// The pool it was made for, if it was made for one.
+    pub belonging: Option<Belonging>,
     /// Executions that run in it, its main process not counted.
     pub running_executions: u32,
     /// Grows with every change of any container.
@@ -329,8 +332,31 @@ pub struct ContainerStatus {
 }
 
 impl Container {
+    /// The loan, if it is or was lent.
+    pub fn loan(&self) -> Option<&Loan> {
+        self.belonging.as_ref()?.loan.as_ref()
+    }
+
+    /// Who owns it: whoever has it on loan, else whoever it was made for.
+    pub fn owner(&self) -> &Arc<str> {
+        self.loan().map_or(&self.origin.principal, |loan| &loan.principal)
+    }
+
+    /// All its labels.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.origin.spec.labels.clone();
+        labels.extend(self.loan().map(|loan| loan.labels.clone()).unwrap_or_default());
+        labels
+    }
+
     /// When it is ended, whatever happens.
     pub fn expires(&self) -> Option<Timestamp> {
+        let loan = self.loan().map(|loan| loan.expires);
+        [self.life_ends(), loan].into_iter().flatten().min()
+    }
+
+    /// When its time to live has passed.
+    pub fn life_ends(&self) -> Option<Timestamp> {
         let life = self.origin.spec.time_to_live?;
         Some(self.status.started.unwrap_or(self.origin.created).after(life))
     }

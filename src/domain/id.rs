@@ -71,6 +71,11 @@ made_id! {
     ContainerId
 }
 
+made_id! {
+    /// Id of a lease of a pool's container.
+    LeaseId
+}
+
 /// The id a caller gives a mutation so that a retry is recognised: any UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequestId(Uuid);

@@ -4,8 +4,8 @@ use crate::health::{ComponentState, Health};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-/// The service that needs more than this server: it serves as long as the backend of containers answers.
-const CONTAINERS: &str = "casemate.v1.Containers";
+/// Services that need more than this server: they serve as long as the backend of containers answers.
+const CONTAINERS: [&str; 2] = ["casemate.v1.Containers", "casemate.v1.Pools"];
 
 /// Services of the contract, and whether this build serves them.
 pub(super) const SERVICES: &[(&str, bool)] = &[
@@ -13,9 +13,9 @@ pub(super) const SERVICES: &[(&str, bool)] = &[
     ("casemate.v1.Executions", true),
     ("casemate.v1.Sessions", true),
     ("casemate.v1.Snapshots", true),
-    (CONTAINERS, true),
+    (CONTAINERS[0], true),
     ("casemate.v1.Agents", false),
-    ("casemate.v1.Pools", false),
+    (CONTAINERS[1], true),
     ("casemate.v1.Credentials", false),
     ("casemate.v1.System", false),
 ];
@@ -32,9 +32,8 @@ pub(super) async fn follow(health: Health, reporter: HealthReporter) {
         let status = |serving| if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         reporter.set_service_status("", status(ready)).await;
         for (service, built) in SERVICES {
-            reporter
-                .set_service_status(*service, status(ready && *built && (containers || *service != CONTAINERS)))
-                .await;
+            let serves = ready && *built && (containers || !CONTAINERS.contains(service));
+            reporter.set_service_status(*service, status(serves)).await;
         }
         if reports.changed().await.is_err() {
             return;

@@ -20,7 +20,7 @@ mod tools;
 mod unbuilt;
 
 pub use edge::{Method, RpcObserver, methods};
-pub use server::{Connection, Server, ServerConfig};
+pub use server::{Behind, Connection, Server, ServerConfig};
 pub use status::{DOMAIN, status};
 
 use crate::auth::Principal;

@@ -33,6 +33,18 @@ pub struct ServerConfig {
     pub max_module: u64,
 }
 
+/// What works behind the services.
+pub struct Behind {
+    /// Tools and executions.
+    pub tools: Arc<ToolService>,
+    /// Sessions.
+    pub sessions: Arc<crate::session::Sessions>,
+    /// Containers; none where the operator wants none.
+    pub containers: Option<Arc<crate::container::Containers>>,
+    /// Pools of them.
+    pub pools: Option<Arc<crate::pool::Pools>>,
+}
+
 /// A connection that came in, from whatever listener.
 pub trait Connection: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static {}
 impl<T: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static> Connection for T {}
@@ -48,9 +60,7 @@ impl Server {
     /// Puts the services together.
     pub fn new(
         config: ServerConfig,
-        tools: Arc<ToolService>,
-        sessions: Arc<crate::session::Sessions>,
-        containers: Option<Arc<crate::container::Containers>>,
+        Behind { tools, sessions, containers, pools }: Behind,
         authenticator: Authenticator,
         health: Health,
         observer: Arc<dyn RpcObserver>,
@@ -95,10 +105,11 @@ impl Server {
                 .max_decoding_message_size(limit)
                 .max_encoding_message_size(usize::MAX),
         );
+        routes
+            .add_service(v1::pools_server::PoolsServer::new(pools::Pools::new(pools)).max_decoding_message_size(limit));
         // In the contract, not in this build.
         routes
             .add_service(v1::agents_server::AgentsServer::new(agents::Agents))
-            .add_service(v1::pools_server::PoolsServer::new(pools::Pools))
             .add_service(v1::credentials_server::CredentialsServer::new(credentials::Credentials))
             .add_service(v1::system_server::SystemServer::new(system::System));
         Ok(Server { routes: routes.routes(), edge: EdgeLayer::new(authenticator, observer, limit) })

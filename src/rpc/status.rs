@@ -1,7 +1,7 @@
 //! The only maker of gRPC statuses: one match over the domain's error, without a wildcard.
 
 use crate::domain::file::FileFault;
-use crate::error::{Error, Violation};
+use crate::error::{Error, PoolError, Violation};
 use std::collections::HashMap;
 use std::time::Duration;
 use tonic::{Code, Status};
@@ -178,6 +178,43 @@ pub fn status(error: Error) -> Status {
             details.set_quota_failure(vec![tonic_types::QuotaViolation::new("disk", problem.as_str())]);
             Code::ResourceExhausted
         }
+        Error::Pool(error) => match error {
+            PoolError::NotFound { name } => {
+                details.set_resource_info("casemate.v1.Pool", name.as_str(), "", message.as_str());
+                Code::NotFound
+            }
+            PoolError::Exists { name } => {
+                details.set_resource_info("casemate.v1.Pool", name.as_str(), "", message.as_str());
+                Code::AlreadyExists
+            }
+            PoolError::NotReady { name, .. } => {
+                say("pool", name);
+                Code::FailedPrecondition
+            }
+            PoolError::Exhausted { name, retry_after, .. } => {
+                say("pool", name);
+                details.set_retry_info(Some(*retry_after));
+                details.set_quota_failure(vec![tonic_types::QuotaViolation::new(name.as_str(), message.as_str())]);
+                Code::ResourceExhausted
+            }
+            PoolError::WaitTooLong { name, .. } => {
+                say("pool", name);
+                Code::DeadlineExceeded
+            }
+            PoolError::LeaseNotFound { id } => {
+                details.set_resource_info("casemate.v1.Lease", id.as_str(), "", message.as_str());
+                Code::NotFound
+            }
+            PoolError::LeaseOver { id } => {
+                say("lease_id", id);
+                Code::FailedPrecondition
+            }
+            PoolError::EtagMismatch { name, etag } => {
+                say("pool", name);
+                say("etag", etag);
+                Code::Aborted
+            }
+        },
         Error::ProcessNotStarted { .. } => Code::FailedPrecondition,
         Error::StdinGap { id, expected, .. } => {
             say("execution_id", id);

@@ -8,6 +8,7 @@ pub mod containers;
 pub mod executions;
 mod journal;
 pub mod once;
+pub mod pools;
 mod record;
 pub mod requests;
 mod schema;

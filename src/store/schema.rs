@@ -119,6 +119,17 @@ CREATE TABLE containers (
 -- Names this database, and with it the containers that belong to it.
 CREATE TABLE installation (id TEXT NOT NULL);
 ",
+    "
+-- Which containers a pool has, and who has them on loan, is in the records of the containers.
+CREATE TABLE pools (
+    name       TEXT PRIMARY KEY NOT NULL,
+    record     BLOB NOT NULL,
+    crc        INTEGER NOT NULL,       -- of the record
+    leases     INTEGER NOT NULL,       -- counted in the transaction that records each
+    totals     BLOB NOT NULL,          -- the other figures, written behind
+    totals_crc INTEGER NOT NULL
+) WITHOUT ROWID;
+",
 ];
 
 /// How long the check of the whole file may take at the start. What it does not reach is checked when it is read.

@@ -5,12 +5,15 @@
 //! ([`RpcMetrics`], [`ToolMetrics`]) and looks up no label.
 
 mod containers;
+mod pools;
 
 pub use containers::ContainerMetrics;
+pub use pools::PoolMetrics;
 
 use super::process;
 use crate::domain::container::ContainerState;
 use crate::domain::execution::{Execution, ExecutionState, Subject};
+use crate::domain::pool::PoolCounts;
 use parking_lot::{Mutex, RwLock};
 use prometheus::core::Collector;
 use prometheus::{
@@ -81,6 +84,8 @@ pub struct Metrics {
     store_commit_seconds: Histogram,
     sessions: [IntGauge; 3],
     containers: ContainerMetrics,
+    pools: PoolMetrics,
+    pool_counts: OnceLock<Source<PoolCounts>>,
     store_pending: IntGauge,
     store_errors: IntCounter,
     module_cache: Mutex<[IntCounter; 2]>,
@@ -195,6 +200,8 @@ impl Metrics {
                 make.gauge("casemate_sessions_checkpoint_bytes", "Checkpoints of all sessions on disk now, in bytes."),
             ],
             containers: ContainerMetrics::new(&make),
+            pools: PoolMetrics::new(&make),
+            pool_counts: OnceLock::new(),
             container_counts: OnceLock::new(),
             store_pending: make.gauge("casemate_store_pending", "Writes that wait for their commit now."),
             store_errors: make.counter("casemate_store_errors_total", "Transactions of the store that failed."),
@@ -295,6 +302,17 @@ impl Metrics {
         let _ = self.container_counts.set(Box::new(source));
     }
 
+    /// Says where the numbers of pools come from. Only the first call counts.
+    pub fn read_pools_from(&self, source: impl Fn() -> PoolCounts + Send + Sync + 'static) {
+        // As above.
+        let _ = self.pool_counts.set(Box::new(source));
+    }
+
+    /// What is counted of pools.
+    pub fn pools(&self) -> &PoolMetrics {
+        &self.pools
+    }
+
     /// What is counted of containers.
     pub fn containers(&self) -> &ContainerMetrics {
         &self.containers
@@ -315,6 +333,9 @@ impl Metrics {
         self.uptime.set(self.started.elapsed().as_secs_f64());
         if let Some(counts) = self.container_counts.get() {
             self.containers.set(&counts());
+        }
+        if let Some(counts) = self.pool_counts.get() {
+            self.pools.set(&counts());
         }
         let now = self.readings.get().map(|read| read()).unwrap_or_default();
         let set = |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));

@@ -6,6 +6,7 @@ mod files;
 mod house;
 mod kit;
 mod operate;
+mod pool;
 mod run;
 mod tools;
 mod watch;

@@ -16,6 +16,7 @@ mod hardening;
 mod hostile_archives;
 mod lifecycle;
 mod means;
+mod pools;
 mod ports;
 mod processes;
 mod pulls;

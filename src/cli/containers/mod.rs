@@ -6,6 +6,8 @@ mod spawn;
 mod stats;
 mod watch;
 
+pub use spawn::SpecArgs;
+
 use super::client::Client;
 use super::failure::Failure;
 use super::output::Format;

@@ -28,6 +28,22 @@ pub struct SpawnArgs {
     /// What it is called; none lets the server choose
     #[arg(long, value_name = "NAME", default_value = "")]
     name: String,
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// End it after this time, whatever happens, such as 8h
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    ttl: Option<Duration>,
+    /// End it after this time in which nothing happens in it
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    idle: Option<Duration>,
+    /// A UUID that makes a retry return the first container instead of making another
+    #[arg(long, value_name = "UUID", default_value = "")]
+    request_id: String,
+}
+
+/// What containers are made from, their image, command and clocks aside.
+#[derive(Debug, Args)]
+pub struct SpecArgs {
     /// Begin with this template of the server's configuration
     #[arg(long, value_name = "NAME")]
     template: Option<String>,
@@ -61,12 +77,6 @@ pub struct SpawnArgs {
     /// Give it a file system in memory; can be repeated
     #[arg(long = "tmpfs", value_name = "INSIDE[:SIZE]", value_parser = tmpfs)]
     tmpfs: Vec<TmpfsMount>,
-    /// End it after this time, whatever happens, such as 8h
-    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
-    ttl: Option<Duration>,
-    /// End it after this time in which nothing happens in it
-    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
-    idle: Option<Duration>,
     /// What it may reach
     #[arg(long, value_name = "POLICY")]
     policy: Option<Policy>,
@@ -82,9 +92,6 @@ pub struct SpawnArgs {
     /// Keep this capability, such as CAP_CHOWN; can be repeated
     #[arg(long = "cap-add", value_name = "CAPABILITY")]
     capabilities: Vec<String>,
-    /// A UUID that makes a retry return the first container instead of making another
-    #[arg(long, value_name = "UUID", default_value = "")]
-    request_id: String,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -149,8 +156,9 @@ fn tmpfs(text: &str) -> Result<TmpfsMount, String> {
     Ok(TmpfsMount { container_path: path.to_owned(), size_bytes: size, mode: Some(0o1777), executable: false })
 }
 
-impl SpawnArgs {
-    fn request(self) -> Result<SpawnContainerRequest, Failure> {
+impl SpecArgs {
+    /// The specification, with this image and command.
+    pub fn message(self, image: Option<String>, command: Vec<String>) -> ContainerSpec {
         let resources = ContainerResources {
             memory_bytes: self.memory.map_or(0, |size| size.as_u64()),
             cpu_millis: self.cpus.unwrap_or_default(),
@@ -172,11 +180,11 @@ impl SpawnArgs {
             Pull::Never => ImagePullPolicy::Never,
         });
         // What is not asked for is left to the template.
-        let spec = ContainerSpec {
+        ContainerSpec {
             template: self.template.unwrap_or_default(),
-            source: self.image.map(Source::Image),
+            source: image.map(Source::Image),
             pull_policy: pull_policy.into(),
-            command: self.command,
+            command,
             environment: self.environment.into_iter().collect(),
             labels: self.labels.into_iter().collect(),
             user: self.user,
@@ -185,12 +193,25 @@ impl SpawnArgs {
             mounts: self.mounts,
             tmpfs: self.tmpfs,
             workspace: self.workspace.map(|size| Workspace { size_bytes: size.as_u64(), ..Default::default() }),
-            time_to_live: span("--ttl", self.ttl)?,
-            idle_timeout: span("--idle", self.idle)?,
             policy: policy.into(),
             runtime: self.runtime,
             hardening: (hardening != ContainerHardening::default()).then_some(hardening),
             ..Default::default()
+        }
+    }
+
+    /// The template, if one is named.
+    fn template(&self) -> Option<&str> {
+        self.template.as_deref()
+    }
+}
+
+impl SpawnArgs {
+    fn request(self) -> Result<SpawnContainerRequest, Failure> {
+        let spec = ContainerSpec {
+            time_to_live: span("--ttl", self.ttl)?,
+            idle_timeout: span("--idle", self.idle)?,
+            ..self.spec.message(self.image, self.command)
         };
         let request_id = match self.request_id {
             // A transport that sends it twice then makes one.
@@ -203,9 +224,9 @@ impl SpawnArgs {
 
 /// Makes the container.
 pub async fn run(client: &Client, args: SpawnArgs, json: bool) -> Result<(), Failure> {
-    let of = match (&args.image, &args.template) {
+    let of = match (&args.image, args.spec.template()) {
         (Some(image), _) => format!("image {image:?}"),
-        (None, template) => format!("template {:?}", template.as_deref().unwrap_or_default()),
+        (None, template) => format!("template {:?}", template.unwrap_or_default()),
     };
     let answer = client.containers().spawn_container(args.request()?).await;
     let answer = answer.map_err(|status| failure(client, format!("no container of {of} was made"), &status))?;

@@ -55,7 +55,8 @@ pub fn end(end: &ContainerEnd) -> Value {
     fields.set("signal", end.signal.as_str()).set("message", end.message.as_str()).into_value()
 }
 
-fn spec(spec: &ContainerSpec) -> Value {
+/// A specification as JSON.
+pub fn spec(spec: &ContainerSpec) -> Value {
     let mount = |mount: &ContainerMount| {
         Fields::default()
             .set("hostPath", mount.host_path.as_str())

@@ -9,6 +9,7 @@ pub mod execution;
 pub mod file;
 pub mod image;
 pub mod log;
+pub mod pool;
 pub mod session;
 pub mod snapshot;
 pub mod stats;

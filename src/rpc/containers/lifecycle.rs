@@ -25,7 +25,7 @@ impl Containers {
         });
         let wish = to::wish(request.spec)?;
         check_labels("spec.labels", &wish.labels)?;
-        let order = Order { wish, name: request.name, principal: viewer.name, request: identity };
+        let order = Order { wish, name: request.name, principal: viewer.name, request: identity, belonging: None };
         let container = self.all()?.spawn(order).await?;
         Ok(v1::SpawnContainerResponse { container: Some(to::container(&container)) })
     }

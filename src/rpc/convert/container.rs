@@ -19,13 +19,13 @@ pub fn container(container: &Container) -> v1::Container {
     v1::Container {
         id: origin.id.to_string(),
         name: origin.name.clone(),
-        spec: Some(spec(&origin.spec)),
+        spec: Some(v1::ContainerSpec { labels: container.labels(), ..spec(&origin.spec) }),
         state: state(status.state).into(),
         problem: status.problem.clone(),
-        principal: origin.principal.to_string(),
+        principal: container.owner().to_string(),
         request_id: origin.request_id.map(|id| id.to_string()).unwrap_or_default(),
         agent: String::new(),
-        pool: String::new(),
+        pool: container.belonging.as_ref().map(|home| home.pool.clone()).unwrap_or_default(),
         image_id: origin.image_id.clone(),
         main_execution_id: main.unwrap_or_default(),
         create_time: Some(timestamp(origin.created)),
@@ -49,12 +49,7 @@ fn spec(spec: &ContainerSpec) -> v1::ContainerSpec {
     v1::ContainerSpec {
         template: spec.template.clone(),
         source: Some(Source::Image(spec.image.clone())),
-        pull_policy: match spec.pull {
-            PullPolicy::IfMissing => v1::ImagePullPolicy::IfMissing,
-            PullPolicy::Always => v1::ImagePullPolicy::Always,
-            PullPolicy::Never => v1::ImagePullPolicy::Never,
-        }
-        .into(),
+        pull_policy: pull_policy(spec.pull).into(),
         entrypoint: spec.entrypoint.clone(),
         command: spec.command.clone(),
         // Names alone: a value may be a secret.
@@ -66,30 +61,16 @@ fn spec(spec: &ContainerSpec) -> v1::ContainerSpec {
         resources: Some(resources_of(resources)),
         mounts: spec.mounts.iter().map(mount).collect(),
         tmpfs: spec.tmpfs.iter().map(tmpfs).collect(),
-        workspace: Some(v1::Workspace {
-            container_path: spec.workspace.container_path.clone(),
-            name: spec.workspace.name.clone(),
-            size_bytes: spec.workspace.size_bytes,
-        }),
+        workspace: Some(workspace(&spec.workspace)),
         ports: spec.ports.iter().map(port).collect(),
         time_to_live: spec.time_to_live.map(duration),
         idle_timeout: spec.idle_timeout.map(duration),
         retention: Some(duration(spec.retention)),
-        policy: match spec.policy {
-            SandboxPolicy::Container => v1::SandboxPolicy::Container,
-            SandboxPolicy::ContainerDirect => v1::SandboxPolicy::ContainerDirect,
-        }
-        .into(),
+        policy: sandbox_policy(spec.policy).into(),
         network: None,
         credentials: Vec::new(),
         runtime: spec.runtime.clone(),
-        hardening: Some(v1::ContainerHardening {
-            writable_root: spec.hardening.writable_root,
-            add_capabilities: spec.hardening.capabilities.clone(),
-            seccomp_profile: spec.hardening.seccomp_profile.clone(),
-            apparmor_profile: spec.hardening.apparmor_profile.clone(),
-            supplementary_groups: spec.hardening.groups.clone(),
-        }),
+        hardening: Some(hardening(&spec.hardening)),
         stop_signal: spec.stop_signal.clone(),
         stop_grace: Some(duration(spec.stop_grace)),
         health_check: None,
@@ -111,17 +92,47 @@ fn resources_of(resources: &Resources) -> v1::ContainerResources {
     }
 }
 
-fn mount(mount: &Mount) -> v1::ContainerMount {
+pub(super) fn pull_policy(pull: PullPolicy) -> v1::ImagePullPolicy {
+    match pull {
+        PullPolicy::IfMissing => v1::ImagePullPolicy::IfMissing,
+        PullPolicy::Always => v1::ImagePullPolicy::Always,
+        PullPolicy::Never => v1::ImagePullPolicy::Never,
+    }
+}
+
+pub(super) fn sandbox_policy(policy: SandboxPolicy) -> v1::SandboxPolicy {
+    match policy {
+        SandboxPolicy::Container => v1::SandboxPolicy::Container,
+        SandboxPolicy::ContainerDirect => v1::SandboxPolicy::ContainerDirect,
+    }
+}
+
+pub(super) fn hardening(hardening: &Hardening) -> v1::ContainerHardening {
+    v1::ContainerHardening {
+        writable_root: hardening.writable_root,
+        add_capabilities: hardening.capabilities.clone(),
+        seccomp_profile: hardening.seccomp_profile.clone(),
+        apparmor_profile: hardening.apparmor_profile.clone(),
+        supplementary_groups: hardening.groups.clone(),
+    }
+}
+
+pub(super) fn workspace(workspace: &Workspace) -> v1::Workspace {
+    let Workspace { container_path, name, size_bytes } = workspace.clone();
+    v1::Workspace { container_path, name, size_bytes }
+}
+
+pub(super) fn mount(mount: &Mount) -> v1::ContainerMount {
     let Mount { host_path, container_path, writable } = mount.clone();
     v1::ContainerMount { host_path, container_path, writable }
 }
 
-fn tmpfs(tmpfs: &Tmpfs) -> v1::TmpfsMount {
+pub(super) fn tmpfs(tmpfs: &Tmpfs) -> v1::TmpfsMount {
     let Tmpfs { container_path, size_bytes, mode, executable } = tmpfs.clone();
     v1::TmpfsMount { container_path, size_bytes, mode: Some(mode), executable }
 }
 
-fn port(port: &Port) -> v1::ContainerPort {
+pub(super) fn port(port: &Port) -> v1::ContainerPort {
     v1::ContainerPort { container_port: port.container_port.into(), name: port.name.clone(), ..Default::default() }
 }
 
@@ -327,9 +338,6 @@ pub fn filter(filter: Option<v1::ContainerFilter>) -> Result<ContainerFilter> {
     if !filter.agent.is_empty() {
         return Err(Error::Unimplemented { feature: "ContainerFilter.agent" });
     }
-    if !filter.pool.is_empty() {
-        return Err(Error::Unimplemented { feature: "ContainerFilter.pool" });
-    }
     Ok(ContainerFilter {
         states,
         labels: filter.labels,
@@ -338,6 +346,7 @@ pub fn filter(filter: Option<v1::ContainerFilter>) -> Result<ContainerFilter> {
         created_after: filter.created_after.as_ref().map(moment),
         created_before: filter.created_before.as_ref().map(moment),
         principal: filter.principal,
+        pool: filter.pool,
     })
 }
 

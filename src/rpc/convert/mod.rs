@@ -9,6 +9,7 @@ pub mod input;
 pub mod json;
 pub mod output;
 pub mod page;
+pub mod pool;
 pub mod session;
 pub mod snapshot;
 pub mod tool;
