@@ -12,7 +12,7 @@ use crate::execution::{Lane, Live};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -45,6 +45,8 @@ pub(super) struct Entry {
     pub(super) hurry: Notify,
     /// Told when it runs, cannot, or is over.
     settled: Notify,
+    /// Somebody ends it.
+    finishing: AtomicBool,
 }
 
 impl Entry {
@@ -67,6 +69,7 @@ impl Entry {
             handles: Mutex::default(),
             hurry: Notify::new(),
             settled: Notify::new(),
+            finishing: AtomicBool::new(false),
         })
     }
 
@@ -185,6 +188,11 @@ impl Entry {
     /// Whether it has no supervisor, and never will.
     pub(super) fn is_unsupervised(&self) -> bool {
         matches!(self.status.lock().control, Control::Backend { .. })
+    }
+
+    /// Whether this is the first to end it: who wants that, and who finds after a restart that it was wanted, may meet.
+    pub(super) fn begins_to_finish(&self) -> bool {
+        !self.finishing.swap(true, Ordering::AcqRel)
     }
 
     /// Whether somebody wants it to end.

@@ -180,6 +180,9 @@ impl Containers {
         message: String,
         grace: Duration,
     ) {
+        if !entry.begins_to_finish() {
+            return;
+        }
         let backend_id = entry.backend_id();
         // Frozen processes hear no signal.
         let _ = self.backend.resume(&backend_id).await;

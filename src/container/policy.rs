@@ -183,10 +183,11 @@ impl ContainerPolicy {
             refuse("stop_grace", format!("is {grace:?}; at most 10 minutes"));
         }
         let mut span = |field: &str, asked: Option<Duration>, (default, most): (Option<Duration>, Option<Duration>)| {
+            // Nothing is no end at all, which is more than any bound.
             if let (Some(asked), Some(most)) = (asked, most)
-                && asked > most
+                && (asked > most || asked.is_zero())
             {
-                refuse(field, format!("is {}; at most {}", shown(asked), shown(most)));
+                refuse(field, format!("is {}; more than 0, and at most {}", shown(asked), shown(most)));
             }
             asked.or(default).or(most).filter(|span| !span.is_zero())
         };
@@ -467,3 +468,7 @@ fn denied(field: &str, problem: &str) -> Error {
 fn shown(span: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(span)
 }
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;
