@@ -19,6 +19,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::StreamExt;
 use tonic::{Response, Streaming};
 
@@ -170,6 +171,9 @@ async fn attached(
     left: Left,
     answer: Response<Streaming<ExecuteToolStreamResponse>>,
 ) -> Result<ExitCode, Failure> {
+    // Heard from here on: before anything of the run is printed.
+    let mut interrupts =
+        signal(SignalKind::interrupt()).map_err(|error| Failure::local("interrupts cannot be heard", error))?;
     let id = id_of(&answer);
     let (tell_id, told_id) = tokio::sync::watch::channel(id.clone());
     let events = answer.into_inner().map(move |message| {
@@ -185,14 +189,14 @@ async fn attached(
         tokio::pin!(follow);
         tokio::select! {
             end = &mut follow => Some(end?),
-            _ = tokio::signal::ctrl_c() => {
+            _ = interrupts.recv() => {
                 // Ask for the end, and go on printing until it comes; a second time is final.
                 tokio::select! {
                     end = async {
                         let (end, ()) = tokio::join!(&mut follow, cancel(&client, told_id.borrow().clone()));
                         end
                     } => Some(end?),
-                    _ = tokio::signal::ctrl_c() => None,
+                    _ = interrupts.recv() => None,
                 }
             }
         }
