@@ -233,6 +233,7 @@ impl Pools {
                 pool.wake.notify_one();
                 return Err(error);
             }
+            pool.state.lock().deletion_kept = true;
             drop(turn);
             self.finish(pool).await
         })

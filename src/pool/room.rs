@@ -44,6 +44,8 @@ pub(super) struct State {
     pub(super) record: PoolRecord,
     pub(super) wish: Wish,
     pub(super) closing: bool,
+    /// Its deletion is on disk: only then is it told of.
+    pub(super) deletion_kept: bool,
     pub(super) idle: VecDeque<Idle>,
     /// Those on loan, and when that ends.
     pub(super) leased: HashMap<ContainerId, Timestamp>,
@@ -101,6 +103,7 @@ impl Pool {
         let state = State {
             wish,
             closing: false,
+            deletion_kept: record.deleting,
             idle: VecDeque::new(),
             leased: HashMap::new(),
             starting: 0,
@@ -128,7 +131,7 @@ impl Pool {
     /// Where it stands, and why it is not ready.
     pub(super) fn standing(&self) -> (PoolState, String) {
         let state = self.state.lock();
-        if state.record.deleting {
+        if state.deletion_kept {
             return (PoolState::Deleting, "it is being deleted".into());
         }
         if let Err(problem) = self.containers.facts() {

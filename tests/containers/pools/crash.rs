@@ -90,8 +90,8 @@ async fn pools_that_were_being_filled_and_deleted_are_finished() {
     assert!(deleting.await.unwrap().is_err());
     let mut pools = house.pools().await;
     let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
-    while pools.get_pool(v1::GetPoolRequest { name: "filling".into() }).await.is_ok() {
-        assert!(std::time::Instant::now() < deadline);
+    while let Ok(found) = pools.get_pool(v1::GetPoolRequest { name: "filling".into() }).await {
+        assert!(std::time::Instant::now() < deadline, "{found:?}: {:?}", house.sandboxes());
     }
     assert!(house.sandboxes().is_empty());
 }
