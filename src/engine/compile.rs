@@ -116,7 +116,9 @@ impl Workshop {
 
     fn explain(&self, status: ExitStatus, complaint: &str) -> Failure {
         let complaint = complaint.trim();
-        let starved = complaint.contains("memory allocation of") || complaint.contains("Cannot allocate memory");
+        // The allocator says so, the system, or wasmtime, whichever finds none first.
+        let starved = ["memory allocation of", "Cannot allocate memory", "out of memory"];
+        let starved = starved.iter().any(|sign| complaint.contains(sign));
         const SIGXCPU: i32 = 24;
         match (status.signal(), status.code()) {
             (Some(SIGXCPU), _) => Failure::Module(self.too_slow()),
@@ -225,6 +227,7 @@ mod tests {
                 .starts_with("module: compiling it needs more than 1024 MiB")
         );
         assert!(text(9, "").starts_with("module: compiling it needs more than"));
+        assert!(text(1 << 8, "out of memory").starts_with("module: compiling it needs more than"));
         assert!(text(24, "").starts_with("module: compiling it takes longer than 30s"));
         assert!(text(1 << 8, "no such verb").starts_with("server: "));
     }
