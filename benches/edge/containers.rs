@@ -7,8 +7,7 @@ use super::Plan;
 use super::load::{self, Figures};
 use super::report::Report;
 use super::server::{self, Process, authorized};
-use casemate::container::backend::ExecRequest;
-use casemate::container::backend::{Backend, Blueprint};
+use casemate::container::backend::{Backend, Blueprint, ExecRequest, ImageFacts};
 use casemate::container::docker::{Docker, DockerConfig};
 use casemate::domain::container::Resources;
 use casemate::domain::id::ContainerId;
@@ -36,18 +35,23 @@ const MANY: usize = 10_000;
 /// Spawns and kills that are timed, each beside one of the raw API's.
 const TIMES: usize = 15;
 
-pub async fn measure(plan: Plan, report: &mut Report) {
-    report.title("Containers, beside the raw Docker API");
-    let docker = Docker::connect(DockerConfig::default());
+/// The raw API and the image, or word of what is missing.
+pub async fn backend() -> Option<(Docker, ImageFacts)> {
+    let docker = Docker::connect(DockerConfig::default()).ok();
     let reference = ImageReference::parse(IMAGE).expect("a reference");
     let image = match &docker {
-        Ok(docker) => docker.image(&reference).await.ok().flatten(),
-        Err(_) => None,
+        Some(docker) => docker.image(&reference).await.ok().flatten(),
+        None => None,
     };
-    let (Ok(docker), Some(image)) = (docker, image) else {
+    if image.is_none() {
         println!("  !! skipped: no Docker daemon with {IMAGE}");
-        return;
-    };
+    }
+    docker.zip(image)
+}
+
+pub async fn measure(plan: Plan, report: &mut Report) {
+    report.title("Containers, beside the raw Docker API");
+    let Some((docker, image)) = backend().await else { return };
     let docker = Arc::new(docker);
     let settings = [("CASEMATE_CONTAINERS__IMAGES", IMAGE), ("CASEMATE_CONTAINERS__ON_SHUTDOWN", "stop")];
     let server = Process::start_with(server::echo_only(), &settings).await;

@@ -3,14 +3,13 @@
 //! Needs what the section `containers` needs.
 
 use super::Plan;
-use super::containers::{IMAGE, kill, raw_spawn, spawn_with};
+use super::containers::{IMAGE, backend, kill, raw_spawn, spawn_with};
 use super::load;
 use super::report::Report;
 use super::server::{self, Process, authorized};
 use bytes::Bytes;
 use casemate::container::backend::Backend;
-use casemate::container::docker::{Docker, DockerConfig};
-use casemate::domain::image::ImageReference;
+use casemate::container::docker::Docker;
 use casemate::proto::v1;
 use casemate::proto::v1::containers_client::ContainersClient;
 use http_body::Body;
@@ -42,16 +41,7 @@ const LISTEN: &str = "nc -ll -p 7000 -e cat & nc -ll -p 7001 -e dd if=/dev/zero 
 
 pub async fn measure(plan: Plan, report: &mut Report) {
     report.title("Files and ports of containers");
-    let docker = Docker::connect(DockerConfig::default());
-    let reference = ImageReference::parse(IMAGE).expect("a reference");
-    let image = match &docker {
-        Ok(docker) => docker.image(&reference).await.ok().flatten(),
-        Err(_) => None,
-    };
-    let (Ok(docker), Some(image)) = (docker, image) else {
-        println!("  !! skipped: no Docker daemon with {IMAGE}");
-        return;
-    };
+    let Some((docker, image)) = backend().await else { return };
     let settings = [
         ("CASEMATE_CONTAINERS__IMAGES", IMAGE),
         ("CASEMATE_CONTAINERS__ON_SHUTDOWN", "stop"),
@@ -138,7 +128,7 @@ async fn raw(docker: &Docker, image: &str, plan: Plan, report: &mut Report) {
     archive[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
     archive.resize(512 + SMALL + 1024, 0);
     let archive: Bytes = archive.into();
-    let (at, path) = (sandbox.clone(), "/root");
+    let (at, path) = (sandbox.clone(), "/");
     let put = move || {
         let (at, archive) = (at.clone(), archive.clone());
         async move {
@@ -150,7 +140,7 @@ async fn raw(docker: &Docker, image: &str, plan: Plan, report: &mut Report) {
     let get = move || {
         let at = at.clone();
         async move {
-            let got = ask("GET", &format!("/containers/{at}/archive?path=/root/small"), Bytes::new()).await;
+            let got = ask("GET", &format!("/containers/{at}/archive?path=/small"), Bytes::new()).await;
             assert!(got > SMALL);
         }
     };

@@ -177,20 +177,12 @@ impl Registry {
     /// As [`Registry::begin_later`], for an execution that runs outside of this server and outlives it. It takes a slot
     /// of its lane alone, at once or never, and gives it back with its end.
     pub async fn begin_outside(&self, start: Start) -> Result<Begun> {
-        self.begin_with(start, true, |shared, lane| {
-            let slot = shared.admission.enter_outside(lane).inspect_err(|_| shared.observer.rejected())?;
-            Ok(Some(Place::Slot(slot)))
-        })
-        .await
+        self.begin_with(start, true, enter_outside).await
     }
 
     /// As [`Registry::begin_outside`], for one that runs outside of this server and ends with it all the same.
     pub async fn begin_beside(&self, start: Start) -> Result<Begun> {
-        self.begin_with(start, false, |shared, lane| {
-            let slot = shared.admission.enter_outside(lane).inspect_err(|_| shared.observer.rejected())?;
-            Ok(Some(Place::Slot(slot)))
-        })
-        .await
+        self.begin_with(start, false, enter_outside).await
     }
 
     /// The executions that went on while there was no server, each to be conducted. They are found once.
@@ -351,6 +343,12 @@ impl Registry {
         }
         self.shared.flush(Duration::ZERO).await
     }
+}
+
+/// A slot of a lane alone, at once or never.
+fn enter_outside(shared: &Shared, lane: &Lane) -> Result<Option<Place>> {
+    let slot = shared.admission.enter_outside(lane).inspect_err(|_| shared.observer.rejected())?;
+    Ok(Some(Place::Slot(slot)))
 }
 
 impl Shared {

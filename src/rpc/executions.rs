@@ -59,12 +59,7 @@ impl Executions {
 
     async fn watch(&self, request: v1::WatchExecutionRequest) -> Result<EventStream<v1::WatchExecutionResponse>> {
         let live = self.find(&request.execution_id).await?;
-        let silence = match &request.keepalive_interval {
-            None => super::DEFAULT_KEEPALIVE,
-            Some(interval) => {
-                convert::span("keepalive_interval", interval)?.clamp(Duration::from_secs(1), super::MAX_KEEPALIVE)
-            }
-        };
+        let silence = super::silence("keepalive_interval", request.keepalive_interval.as_ref())?;
         let standing = live.journal().standing();
         if standing.ended.is_some() && request.from_sequence > standing.last_sequence {
             return Err(Error::SequenceOutOfRange {

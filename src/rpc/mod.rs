@@ -33,6 +33,14 @@ const DEFAULT_KEEPALIVE: Duration = Duration::from_secs(15);
 /// Longest silence a caller can ask for.
 const MAX_KEEPALIVE: Duration = Duration::from_secs(3600);
 
+/// The longest silence that a caller wants on a stream, within bounds.
+fn silence(field: &str, asked: Option<&prost_types::Duration>) -> crate::error::Result<Duration> {
+    match asked {
+        None => Ok(DEFAULT_KEEPALIVE),
+        Some(asked) => Ok(convert::span(field, asked)?.clamp(Duration::from_secs(1), MAX_KEEPALIVE)),
+    }
+}
+
 /// Who asks for sessions: the principal that the edge recognised, and whether it may see those of others.
 fn session_caller<T>(request: &tonic::Request<T>) -> crate::session::Caller {
     let principal = request.extensions().get::<Arc<Principal>>();

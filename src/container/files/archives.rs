@@ -1,7 +1,7 @@
 //! Archives on their way in: unpacked as a whole, or not at all.
 
 use super::{Place, ROOT};
-use crate::container::link::{Conversation, Said};
+use crate::container::link::Conversation;
 use crate::container::manager::{Containers, Viewer};
 use crate::domain::file::FileFault;
 use crate::error::{Error, Result};
@@ -141,7 +141,7 @@ impl ArchiveWriter {
         if self.conversation.speaker().send(data).await {
             Ok(())
         } else {
-            Err(self.outcome().await.err().unwrap_or_else(|| self.place.gone()))
+            Err(self.place.outcome(&mut self.conversation).await.err().unwrap_or_else(|| self.place.gone()))
         }
     }
 
@@ -156,22 +156,12 @@ impl ArchiveWriter {
             }
         };
         self.conversation.speaker().finish();
-        let answer = self.outcome().await?;
+        let answer = self.place.outcome(&mut self.conversation).await?;
         self.place.entry.active();
         let Answer::Unpacked { files, directories, links, bytes, skipped } = answer else {
             return Err(Error::Internal(format!("a supervisor unpacked an archive with {answer:?}")));
         };
         Ok(Unpacked { files, directories, links, bytes, skipped, digest })
-    }
-
-    async fn outcome(&mut self) -> Result<Answer> {
-        loop {
-            match self.conversation.next().await {
-                Some(Said::Done(result)) => return result.map_err(|failure| self.place.fault(failure)),
-                Some(_) => {}
-                None => return Err(self.place.gone()),
-            }
-        }
     }
 }
 

@@ -129,6 +129,11 @@ impl Place {
     /// Asks for something that has one answer.
     pub(super) async fn answer(&self, request: Request) -> Result<Answer> {
         let mut conversation = self.ask(request).await?;
+        self.outcome(&mut conversation).await
+    }
+
+    /// Waits for the end of what was asked.
+    pub(super) async fn outcome(&self, conversation: &mut Conversation) -> Result<Answer> {
         loop {
             match conversation.next().await {
                 Some(Said::Done(result)) => return result.map_err(|failure| self.fault(failure)),

@@ -1,12 +1,12 @@
 //! Files on their way in: whole, or not at all.
 
 use super::{Place, ROOT};
-use crate::container::link::{Conversation, Said};
+use crate::container::link::Conversation;
 use crate::container::manager::{Containers, Viewer};
 use crate::domain::file::{FileFault, FileInfo, FileKind};
 use crate::error::{Error, Result};
 use bytes::Bytes;
-use casemate_guest::protocol::{Answer, How, Request};
+use casemate_guest::protocol::{How, Request};
 use sha2::{Digest, Sha256};
 
 /// Links that are followed at most, as the kernel has it.
@@ -129,7 +129,7 @@ impl FileWriter {
         if self.conversation.speaker().send(data).await {
             Ok(())
         } else {
-            Err(self.outcome().await.err().unwrap_or_else(|| self.place.gone()))
+            Err(self.place.outcome(&mut self.conversation).await.err().unwrap_or_else(|| self.place.gone()))
         }
     }
 
@@ -143,19 +143,9 @@ impl FileWriter {
             return Err(self.place.faulty(FileFault::Mismatch(text)));
         }
         self.conversation.speaker().finish();
-        self.outcome().await?;
+        self.place.outcome(&mut self.conversation).await?;
         self.place.entry.active();
         let file = self.place.stat(true).await?;
         Ok(Written { file, bytes: self.bytes, digest })
-    }
-
-    async fn outcome(&mut self) -> Result<Answer> {
-        loop {
-            match self.conversation.next().await {
-                Some(Said::Done(result)) => return result.map_err(|failure| self.place.fault(failure)),
-                Some(_) => {}
-                None => return Err(self.place.gone()),
-            }
-        }
     }
 }

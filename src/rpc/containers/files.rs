@@ -176,16 +176,9 @@ impl Containers {
                 made => made,
             }
         };
-        let made = match convert::request_id("request_id", &request.request_id)? {
-            None => make(false).await?,
-            Some(request_id) => {
-                let identity = (request_id, "Containers.MakeDirectory", fingerprint(&request));
-                match all.once(viewer, identity, make).await? {
-                    Some(made) => made,
-                    None => all.stat_path(id, viewer, path, true).await?,
-                }
-            }
-        };
+        let known = || all.stat_path(id, viewer, path, true);
+        let asked = (&*request.request_id, "Containers.MakeDirectory", fingerprint(&request));
+        let made = once(all, viewer, asked, make, known).await?;
         Ok(v1::MakeDirectoryResponse { info: Some(to::info(&made)) })
     }
 
@@ -209,16 +202,9 @@ impl Containers {
                 moved => moved,
             }
         };
-        let moved = match convert::request_id("request_id", &request.request_id)? {
-            None => act(false).await?,
-            Some(request_id) => {
-                let identity = (request_id, "Containers.MovePath", fingerprint(&request));
-                match all.once(viewer, identity, act).await? {
-                    Some(moved) => moved,
-                    None => all.stat_path(id, viewer, paths.1, false).await?,
-                }
-            }
-        };
+        let known = || all.stat_path(id, viewer, paths.1, false);
+        let asked = (&*request.request_id, "Containers.MovePath", fingerprint(&request));
+        let moved = once(all, viewer, asked, act, known).await?;
         Ok(v1::MovePathResponse { info: Some(to::info(&moved)) })
     }
 
@@ -236,14 +222,24 @@ impl Containers {
             let how = (request.recursive, request.allow_missing || again);
             all.remove_path(id, viewer, path, how).await
         };
-        let removed_entries = match convert::request_id("request_id", &request.request_id)? {
-            None => act(false).await?,
-            Some(request_id) => {
-                let identity = (request_id, "Containers.RemovePath", fingerprint(&request));
-                all.once(viewer, identity, act).await?.unwrap_or_default()
-            }
-        };
+        let asked = (&*request.request_id, "Containers.RemovePath", fingerprint(&request));
+        let removed_entries = once(all, viewer, asked, act, async || Ok(0)).await?;
         Ok(v1::RemovePathResponse { removed_entries })
+    }
+}
+
+/// Changes something, once for a request id if there is one; what is `known` is the answer to a repeated call.
+async fn once<T, F: Future<Output = Result<T>>, K: Future<Output = Result<T>>>(
+    all: &crate::container::Containers,
+    viewer: &Viewer,
+    (request_id, method, fingerprint): (&str, &'static str, [u8; 32]),
+    act: impl FnOnce(bool) -> F,
+    known: impl FnOnce() -> K,
+) -> Result<T> {
+    let Some(request_id) = convert::request_id("request_id", request_id)? else { return act(false).await };
+    match all.once(viewer, (request_id, method, fingerprint), act).await? {
+        Some(done) => Ok(done),
+        None => known().await,
     }
 }
 

@@ -6,9 +6,8 @@ use crate::container::Viewer;
 use crate::container::ports::{Connection, Cut, Heard, Ports};
 use crate::error::{Error, Result};
 use crate::proto::v1;
-use crate::rpc::convert;
+use crate::rpc::silence;
 use crate::rpc::status::status;
-use crate::rpc::{DEFAULT_KEEPALIVE, MAX_KEEPALIVE};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -55,10 +54,7 @@ impl Containers {
 
 /// What the caller wants of the stream: a bound of silence, a port for those who name none, its window.
 fn terms(start: &v1::ForwardStart) -> Result<(Duration, u16, u32)> {
-    let silence = match &start.keepalive_interval {
-        None => DEFAULT_KEEPALIVE,
-        Some(asked) => convert::span("start.keepalive_interval", asked)?.clamp(Duration::from_secs(1), MAX_KEEPALIVE),
-    };
+    let silence = silence("start.keepalive_interval", start.keepalive_interval.as_ref())?;
     let port = u16::try_from(start.port)
         .map_err(|_| Error::invalid("start.port", format!("is {}; expected 1 to 65,535, or 0", start.port)))?;
     let window = match start.initial_window_bytes {

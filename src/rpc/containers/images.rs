@@ -7,9 +7,8 @@ use crate::domain::image::ImageReference;
 use crate::error::{Error, Result};
 use crate::proto::v1;
 use crate::rpc::convert::{self, image as to};
+use crate::rpc::silence;
 use crate::rpc::status::status;
-use crate::rpc::{DEFAULT_KEEPALIVE, MAX_KEEPALIVE};
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::Response;
 use v1::pull_image_response::Event;
@@ -63,10 +62,7 @@ impl Containers {
             ImageReference::parse(&request.reference).map_err(|problem| Error::invalid("reference", problem))?;
         let containers = self.all()?.clone();
         containers.policy().admits("reference", &reference)?;
-        let silence = match &request.keepalive_interval {
-            None => DEFAULT_KEEPALIVE,
-            Some(silence) => convert::span("keepalive_interval", silence)?.clamp(Duration::from_secs(1), MAX_KEEPALIVE),
-        };
+        let silence = silence("keepalive_interval", request.keepalive_interval.as_ref())?;
         let (progress, mut news) = mpsc::channel::<LayerProgress>(NEWS);
         // A task of its own: whoever leaves does not stop the pull.
         let platform = request.platform;

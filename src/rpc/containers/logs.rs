@@ -7,8 +7,8 @@ use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::execution::Live;
 use crate::proto::v1;
-use crate::rpc::convert::{self, container as to, moment, timestamp};
-use crate::rpc::{DEFAULT_KEEPALIVE, MAX_KEEPALIVE};
+use crate::rpc::convert::{container as to, moment, timestamp};
+use crate::rpc::silence;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,10 +47,7 @@ impl Containers {
         if request.tail_lines.is_some() && request.from_sequence > 0 {
             return Err(Error::invalid("from_sequence", "does not go together with tail_lines; leave one out"));
         }
-        let silence = match &request.keepalive_interval {
-            None => DEFAULT_KEEPALIVE,
-            Some(silence) => convert::span("keepalive_interval", silence)?.clamp(Duration::from_secs(1), MAX_KEEPALIVE),
-        };
+        let silence = silence("keepalive_interval", request.keepalive_interval.as_ref())?;
         let (since, until) = (request.since.as_ref().map(moment), request.until.as_ref().map(moment));
         let wanted = Wanted { follow: request.follow, since, until, streams, silence };
         let containers = self.all()?.clone();

@@ -6,16 +6,15 @@ use crate::domain::execution::{Exit, Subject};
 use crate::error::{Error, Result};
 use crate::execution::{Ended, Live};
 use crate::proto::v1;
-use crate::rpc::convert::{self, container as convert_container, execution as to};
+use crate::rpc::convert::{container as convert_container, execution as to};
+use crate::rpc::silence;
 use crate::rpc::status::status;
 use crate::rpc::stream::EventStream;
-use crate::rpc::{DEFAULT_KEEPALIVE, MAX_KEEPALIVE};
 use crate::tool::check_labels;
 use futures_core::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 use v1::exec_request::Message as Asked;
@@ -49,7 +48,7 @@ impl Containers {
         let first = messages.message().await?.and_then(|first| first.message);
         let (live, from, silence, started, cancel) = match first {
             Some(Asked::Start(start)) => {
-                let silence = silence(start.keepalive_interval.as_ref()).map_err(status)?;
+                let silence = silence("keepalive_interval", start.keepalive_interval.as_ref()).map_err(status)?;
                 let mut process = start.process.unwrap_or_default();
                 if let Some(spec) = &mut process.process {
                     spec.keep_stdin_open = true;
@@ -58,7 +57,7 @@ impl Containers {
                 (live, 0, silence, true, start.cancel_on_disconnect)
             }
             Some(Asked::Attach(attach)) => {
-                let silence = silence(attach.keepalive_interval.as_ref()).map_err(status)?;
+                let silence = silence("keepalive_interval", attach.keepalive_interval.as_ref()).map_err(status)?;
                 let live = self.attach(&attach, &viewer).await.map_err(status)?;
                 (live, attach.from_sequence, silence, false, false)
             }
@@ -92,13 +91,6 @@ impl Containers {
             return Err(Error::SequenceOutOfRange { id, from: attach.from_sequence, last: standing.last_sequence });
         }
         Ok(live)
-    }
-}
-
-fn silence(asked: Option<&prost_types::Duration>) -> Result<Duration> {
-    match asked {
-        None => Ok(DEFAULT_KEEPALIVE),
-        Some(asked) => Ok(convert::span("keepalive_interval", asked)?.clamp(Duration::from_secs(1), MAX_KEEPALIVE)),
     }
 }
 

@@ -5,8 +5,8 @@ use crate::container::{ContainerFilter, News, Viewer};
 use crate::domain::id::ContainerId;
 use crate::error::Result;
 use crate::proto::v1;
-use crate::rpc::convert::{self, container as to};
-use crate::rpc::{DEFAULT_KEEPALIVE, MAX_KEEPALIVE};
+use crate::rpc::convert::container as to;
+use crate::rpc::silence;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +27,7 @@ impl Containers {
     ) -> Result<Response<Messages<v1::WatchContainersResponse>>> {
         let containers = self.all()?.clone();
         let filter = to::filter(request.filter)?;
-        let silence = match &request.keepalive_interval {
-            None => DEFAULT_KEEPALIVE,
-            Some(silence) => convert::span("keepalive_interval", silence)?.clamp(Duration::from_secs(1), MAX_KEEPALIVE),
-        };
+        let silence = silence("keepalive_interval", request.keepalive_interval.as_ref())?;
         let from = request.from_revision;
         Ok(stream(move |send| async move {
             let mut watch = Watch { containers, filter, viewer, send, at: from, told: HashSet::new() };

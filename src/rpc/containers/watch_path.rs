@@ -8,9 +8,8 @@ use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::proto::v1;
 use crate::rpc::convert::{self, file as to};
+use crate::rpc::silence;
 use crate::rpc::status::status;
-use crate::rpc::{DEFAULT_KEEPALIVE, MAX_KEEPALIVE};
-use std::time::Duration;
 use tonic::Response;
 use v1::FileChangeKind as Kind;
 use v1::watch_path_response::Event;
@@ -21,10 +20,7 @@ impl Containers {
         viewer: Viewer,
         request: v1::WatchPathRequest,
     ) -> Result<Response<Messages<v1::WatchPathResponse>>> {
-        let silence = match &request.keepalive_interval {
-            None => DEFAULT_KEEPALIVE,
-            Some(asked) => convert::span("keepalive_interval", asked)?.clamp(Duration::from_secs(1), MAX_KEEPALIVE),
-        };
+        let silence = silence("keepalive_interval", request.keepalive_interval.as_ref())?;
         let kinds = request.kinds.iter().map(|number| match Kind::try_from(*number) {
             Ok(Kind::Unspecified) | Err(_) => {
                 Err(Error::invalid("kinds", format!("{number} is not a kind of this contract")))

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from . import errors
-from .result import ExecutionFailed
+from .result import Ended, ExecutionFailed
 from .v1 import container_pb2 as container
 from .v1 import containers_pb2 as containers
 from .v1 import containers_pb2_grpc
@@ -82,7 +82,7 @@ class Containers:
 
 
 @dataclass(frozen=True)
-class Completed:
+class Completed(Ended):
     """A command that is over. ``complete`` is false when some of its output was dropped, for it was too much."""
 
     execution: execution.Execution
@@ -92,34 +92,9 @@ class Completed:
     exception: None = None
 
     @property
-    def state(self) -> str:
-        """The final state."""
-        return execution.ExecutionState.Name(self.execution.state).removeprefix("EXECUTION_STATE_")
-
-    @property
-    def exit_reason(self) -> str:
-        """Why it ended."""
-        return execution.ExitReason.Name(self.execution.result.exit_reason).removeprefix("EXIT_REASON_")
-
-    @property
-    def exit_code(self) -> int:
-        """Its exit code; meaningful when ``exit_reason`` is ``EXITED``."""
-        return self.execution.result.exit_code
-
-    @property
-    def message(self) -> str:
-        """One sentence on what happened; empty for a plain success."""
-        return self.execution.result.message
-
-    @property
     def text(self) -> str:
         """Standard output as text."""
         return self.stdout.decode(errors="replace")
-
-    @property
-    def ok(self) -> bool:
-        """Whether it ended well."""
-        return self.execution.state == execution.EXECUTION_STATE_SUCCEEDED
 
     def check(self) -> Completed:
         """This, or :class:`ExecutionFailed` if it did not end well."""

@@ -24,22 +24,10 @@ class ExecutionFailed(Exception):
         self.result = result
 
 
-@dataclass(frozen=True)
-class Result:
-    """A run that is over.
-
-    ``output`` is a Python value if the tool printed JSON, else text, else bytes; ``state`` and
-    ``exit_reason`` are names of the contract without their prefix, such as ``SUCCEEDED`` and ``EXITED``.
-    ``value`` is the value of the last expression, ``rich_outputs`` what was displayed, ``files`` what was kept
-    of the files it left, by path: interpreters fill them.
-    """
+class Ended:
+    """What every run that is over has; ``execution`` is how the server describes it."""
 
     execution: execution.Execution
-    output: Any
-    stderr: str
-    value: RichOutput | None = None
-    rich_outputs: tuple[RichOutput, ...] = ()
-    files: Mapping[str, File] = field(default_factory=dict)
 
     @property
     def execution_id(self) -> str:
@@ -58,7 +46,7 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """Exit code of the guest; meaningful when ``exit_reason`` is ``EXITED``."""
+        """Its exit code; meaningful when ``exit_reason`` is ``EXITED``."""
         return self.execution.result.exit_code
 
     @property
@@ -67,14 +55,32 @@ class Result:
         return self.execution.result.message
 
     @property
-    def exception(self) -> output_messages.ExceptionInfo | None:
-        """The exception that ended the program, with its traceback."""
-        return self.execution.result.exception if self.execution.result.HasField("exception") else None
-
-    @property
     def ok(self) -> bool:
         """Whether it ended well."""
         return self.execution.state == execution.EXECUTION_STATE_SUCCEEDED
+
+
+@dataclass(frozen=True)
+class Result(Ended):
+    """A run that is over.
+
+    ``output`` is a Python value if the tool printed JSON, else text, else bytes; ``state`` and
+    ``exit_reason`` are names of the contract without their prefix, such as ``SUCCEEDED`` and ``EXITED``.
+    ``value`` is the value of the last expression, ``rich_outputs`` what was displayed, ``files`` what was kept
+    of the files it left, by path: interpreters fill them.
+    """
+
+    execution: execution.Execution
+    output: Any
+    stderr: str
+    value: RichOutput | None = None
+    rich_outputs: tuple[RichOutput, ...] = ()
+    files: Mapping[str, File] = field(default_factory=dict)
+
+    @property
+    def exception(self) -> output_messages.ExceptionInfo | None:
+        """The exception that ended the program, with its traceback."""
+        return self.execution.result.exception if self.execution.result.HasField("exception") else None
 
     def check(self) -> Result:
         """This result, or :class:`ExecutionFailed` if it did not end well."""
