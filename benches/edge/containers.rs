@@ -15,6 +15,8 @@ use casemate::domain::image::ImageReference;
 use casemate::proto::v1;
 use casemate::proto::v1::containers_client::ContainersClient;
 use casemate::proto::v1::executions_client::ExecutionsClient;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
@@ -60,6 +62,7 @@ pub async fn measure(plan: Plan, report: &mut Report) {
 
     let ours = commands(&channel, &home.id, plan, report).await;
     let theirs = raw_exec(&docker, &home.backend_id, plan, report).await;
+    alone(&channel, &home.id, plan, report).await;
     report.value("container_command_times_faster", "  a command: times faster than exec", theirs.p50 / ours.p50, "x");
 
     flood(&channel, &home.id, plan, report).await;
@@ -134,6 +137,32 @@ async fn commands(channel: &Channel, id: &str, plan: Plan, report: &mut Report) 
         alone.push(figures);
     }
     alone.swap_remove(0)
+}
+
+/// The same program started by this bench, in no container: what the machine takes for it whoever starts it.
+async fn alone(channel: &Channel, id: &str, plan: Plan, report: &mut Report) {
+    let request = v1::ReadFileRequest { container_id: id.into(), path: "/bin/busybox".into(), ..Default::default() };
+    let mut client = ContainersClient::new(channel.clone());
+    let mut stream = client.read_file(authorized(request)).await.expect("a read").into_inner();
+    let folder = tempfile::tempdir().expect("a directory");
+    let program = folder.path().join("echo");
+    let mut file = std::fs::File::options().write(true).create(true).mode(0o755).open(&program).expect("a file");
+    while let Some(message) = stream.message().await.expect("a part") {
+        if let Some(v1::read_file_response::Part::Chunk(data)) = message.part {
+            file.write_all(&data).expect("room");
+        }
+    }
+    drop(file);
+    let once = move || {
+        let program = program.clone();
+        async move {
+            let run = move || std::process::Command::new(program).arg("hello").output();
+            let output = tokio::task::spawn_blocking(run).await.expect("a thread").expect("a program");
+            assert!(output.stdout == b"hello\n");
+        }
+    };
+    let figures = load::run(1, plan.time, once).await;
+    report.figures("program_alone", "  the same program, in no container", &figures);
 }
 
 async fn raw_exec(docker: &Arc<Docker>, sandbox: &str, plan: Plan, report: &mut Report) -> Figures {

@@ -3,7 +3,7 @@
 //! A process in a container goes on when the server is killed, and whoever keeps its output gives it out again. So the
 //! bytes are safe; what would be lost is how they were cut into numbered events, and that the execution was accepted
 //! at all. Both are written here before anybody hears of them, in one small file per execution. Nothing waits for the
-//! disk: a container does not outlive the machine either.
+//! disk: a container does not outlive the machine either. Files are used again, for to make one is what costs most.
 //!
 //! ```text
 //! u32 length, u32 crc32, the origin in postcard's form
@@ -13,24 +13,44 @@
 use super::journal::Mark;
 use crate::domain::event::{OutputStream, Truncated};
 use crate::domain::execution::Origin;
-use crate::domain::id::ExecutionId;
 use crate::domain::time::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Bytes of a record.
 const RECORD: usize = 48;
 /// Bytes of an origin at most, as a bound on what is read.
 const MAX_ORIGIN: usize = 4 << 20;
 
+/// Empty files that are kept for executions to come.
+const SPARE: usize = 64;
+
+/// Where the ledgers of a server are.
+#[derive(Debug)]
+pub struct Ledgers {
+    directory: PathBuf,
+    spare: Mutex<Vec<(PathBuf, File)>>,
+}
+
 /// The ledger of an execution that runs.
 #[derive(Debug)]
 pub struct Ledger {
+    home: Arc<Ledgers>,
     path: PathBuf,
-    file: Mutex<Option<File>>,
+    file: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(File),
+    /// Something could not be written: nothing that follows is.
+    Broken,
+    /// The file belongs to another, or is gone.
+    Removed,
 }
 
 /// What a ledger says.
@@ -42,6 +62,7 @@ pub struct Entry {
     pub fingerprint: Option<[u8; 32]>,
     /// What readers may have seen and the store may not have, in order.
     pub marks: Vec<Mark>,
+    path: PathBuf,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,9 +71,20 @@ struct Head {
     fingerprint: Option<[u8; 32]>,
 }
 
-impl Ledger {
+impl Ledgers {
+    /// Ledgers in a directory, which is made if it is not there.
+    pub fn open(directory: PathBuf) -> io::Result<Arc<Ledgers>> {
+        std::fs::create_dir_all(&directory)?;
+        Ok(Arc::new(Ledgers { directory, spare: Mutex::default() }))
+    }
+
+    /// Where they are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Begins the ledger of an execution.
-    pub fn begin(directory: &Path, origin: &Origin, fingerprint: Option<&[u8; 32]>) -> io::Result<Ledger> {
+    pub fn begin(self: &Arc<Self>, origin: &Origin, fingerprint: Option<&[u8; 32]>) -> io::Result<Ledger> {
         let head = Head { origin: origin.clone(), fingerprint: fingerprint.copied() };
         let body = postcard::to_stdvec(&head).map_err(io::Error::other)?;
         let length = u32::try_from(body.len()).ok().filter(|length| *length as usize <= MAX_ORIGIN);
@@ -61,68 +93,93 @@ impl Ledger {
         bytes.extend_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
         bytes.extend_from_slice(&body);
-        let path = file(directory, origin.id);
-        let mut file = File::options().append(true).create_new(true).open(&path)?;
+        let spare = self.spare.lock().pop();
+        let (path, mut file) = match spare {
+            Some(spare) => spare,
+            None => {
+                let path = self.directory.join(origin.id.to_string());
+                let file = File::options().append(true).create_new(true).open(&path)?;
+                (path, file)
+            }
+        };
         if let Err(error) = file.write_all(&bytes) {
             let _ = std::fs::remove_file(&path);
             return Err(error);
         }
-        Ok(Ledger { path, file: Mutex::new(Some(file)) })
+        Ok(Ledger { home: self.clone(), path, file: Mutex::new(State::Open(file)) })
     }
 
     /// Goes on with the ledger of an execution that a killed server left.
-    pub(super) fn resume(directory: &Path, id: ExecutionId) -> io::Result<Ledger> {
-        let path = file(directory, id);
-        let file = File::options().append(true).open(&path)?;
-        Ok(Ledger { path, file: Mutex::new(Some(file)) })
+    pub(super) fn resume(self: &Arc<Self>, entry: &Entry) -> io::Result<Ledger> {
+        let file = File::options().append(true).open(&entry.path)?;
+        Ok(Ledger { home: self.clone(), path: entry.path.clone(), file: Mutex::new(State::Open(file)) })
     }
 
+    /// All ledgers that a killed server left. One that cannot be read says so in the log; its execution is lost.
+    pub(super) fn read_all(&self) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for file in std::fs::read_dir(&self.directory)? {
+            let path = file?.path();
+            match std::fs::read(&path) {
+                // Kept for an execution that was yet to come.
+                Ok(bytes) if bytes.is_empty() => {
+                    let _ = std::fs::remove_file(&path);
+                }
+                read => {
+                    let entry =
+                        |bytes: Vec<u8>| decode_all(&path, &bytes).ok_or_else(|| io::ErrorKind::InvalidData.into());
+                    match read.and_then(entry) {
+                        Ok(entry) => entries.push(entry),
+                        Err(error) => {
+                            tracing::error!(path = %path.display(), %error, "a ledger cannot be read; its execution is lost");
+                            let _ = std::fs::remove_file(&path);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(entries)
+    }
+}
+
+impl Entry {
+    /// Removes the ledger it was read from, for nobody needs it.
+    pub(super) fn discard(&self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Ledger {
     /// Adds what readers are about to see. If that fails, the numbers of this execution are not kept any more: after a
     /// crash a gap stands for all that follows.
     pub fn add(&self, marks: &[Mark]) {
         let mut file = self.file.lock();
-        let Some(open) = file.as_mut() else { return };
+        let State::Open(open) = &mut *file else { return };
         let bytes: Vec<u8> = marks.iter().flat_map(encode).collect();
         if let Err(error) = open.write_all(&bytes) {
             tracing::warn!(path = %self.path.display(), %error, "the numbers of an execution's events are not kept");
-            *file = None;
+            *file = State::Broken;
         }
     }
 
     /// Forgets it: the store has the whole execution.
     pub fn remove(&self) {
-        *self.file.lock() = None;
+        match std::mem::replace(&mut *self.file.lock(), State::Removed) {
+            State::Removed => return,
+            State::Broken => {}
+            State::Open(file) => {
+                let mut spare = self.home.spare.lock();
+                if spare.len() < SPARE && file.set_len(0).is_ok() {
+                    return spare.push((self.path.clone(), file));
+                }
+            }
+        }
         // One that stays is found at the next start, beside a record that is over, and removed then.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-fn file(directory: &Path, id: ExecutionId) -> PathBuf {
-    directory.join(id.to_string())
-}
-
-/// All ledgers in a directory. One that cannot be read says so in the log; its execution is lost.
-pub(super) fn read_all(directory: &Path) -> io::Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    for file in std::fs::read_dir(directory)? {
-        let path = file?.path();
-        match std::fs::read(&path).and_then(|bytes| read(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())) {
-            Ok(entry) => entries.push(entry),
-            Err(error) => {
-                tracing::error!(path = %path.display(), %error, "a ledger cannot be read; its execution is lost");
-                let _ = std::fs::remove_file(&path);
-            }
-        }
-    }
-    Ok(entries)
-}
-
-/// Removes a ledger that nobody needs.
-pub(super) fn discard(directory: &Path, id: ExecutionId) {
-    let _ = std::fs::remove_file(file(directory, id));
-}
-
-fn read(bytes: &[u8]) -> Option<Entry> {
+fn decode_all(path: &Path, bytes: &[u8]) -> Option<Entry> {
     let (head, rest) = bytes.split_at_checked(8)?;
     let number = |at: usize| head.get(at..at + 4).and_then(|part| part.try_into().ok()).map(u32::from_le_bytes);
     let (length, crc) = (number(0)? as usize, number(4)?);
@@ -141,7 +198,7 @@ fn read(bytes: &[u8]) -> Option<Entry> {
             _ => break,
         }
     }
-    Some(Entry { origin, fingerprint, marks })
+    Some(Entry { origin, fingerprint, marks, path: path.to_owned() })
 }
 
 fn encode(mark: &Mark) -> [u8; RECORD] {
@@ -191,7 +248,9 @@ fn decode(record: &[u8]) -> Option<Mark> {
 mod tests {
     use super::*;
     use crate::domain::execution::Subject;
+    use crate::domain::id::ExecutionId;
     use crate::domain::limits::LimitsPolicy;
+    use std::collections::BTreeMap;
 
     fn origin() -> Origin {
         Origin {
@@ -222,18 +281,20 @@ mod tests {
     #[test]
     fn what_was_written_is_read_as_far_as_it_is_whole() {
         let directory = tempfile::tempdir().unwrap();
+        let ledgers = Ledgers::open(directory.path().into()).unwrap();
         let (origin, marks) = (origin(), marks());
-        let ledger = Ledger::begin(directory.path(), &origin, Some(&[9; 32])).unwrap();
+        let ledger = ledgers.begin(&origin, Some(&[9; 32])).unwrap();
         ledger.add(&marks[..2]);
         drop(ledger);
-        let ledger = Ledger::resume(directory.path(), origin.id).unwrap();
+        let ledger = ledgers.resume(&ledgers.read_all().unwrap()[0]).unwrap();
         ledger.add(&marks[2..]);
-        let found = read_all(directory.path()).unwrap();
+        let found = ledgers.read_all().unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(format!("{:?}", found[0].origin), format!("{origin:?}"));
         assert_eq!((found[0].fingerprint, &found[0].marks), (Some([9; 32]), &marks));
         let bytes = std::fs::read(&ledger.path).unwrap();
         let whole = bytes.len();
+        let read = |bytes: &[u8]| decode_all(&ledger.path, bytes);
         for cut in 0..whole {
             match read(&bytes[..cut]) {
                 Some(entry) => assert_eq!(entry.marks, marks[..entry.marks.len()]),
@@ -244,14 +305,47 @@ mod tests {
         flipped[whole - RECORD - 3] ^= 1;
         assert_eq!(read(&flipped).unwrap().marks, marks[..3]);
         ledger.remove();
-        assert!(read_all(directory.path()).unwrap().is_empty());
+        assert!(ledgers.read_all().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_is_used_again_has_nothing_of_the_one_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledgers = Ledgers::open(directory.path().into()).unwrap();
+        let first = ledgers.begin(&origin(), Some(&[9; 32])).unwrap();
+        first.add(&marks());
+        first.remove();
+        let (shorter, marks) = (Origin { labels: BTreeMap::new(), ..origin() }, marks());
+        let second = ledgers.begin(&shorter, None).unwrap();
+        assert_eq!(second.path, first.path);
+        second.add(&marks[..1]);
+        // What is told of one that is over reaches nobody.
+        first.add(&marks);
+        first.remove();
+        let found = ledgers.read_all().unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].origin.id, found[0].fingerprint, &*found[0].marks), (shorter.id, None, &marks[..1]));
+    }
+
+    #[test]
+    fn files_are_not_kept_without_bound_nor_for_the_next_server() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = || std::fs::read_dir(directory.path()).unwrap().count();
+        let ledgers = Ledgers::open(directory.path().into()).unwrap();
+        let all: Vec<_> = (0..SPARE + 3).map(|_| ledgers.begin(&origin(), None).unwrap()).collect();
+        assert_eq!(files(), SPARE + 3);
+        all.iter().for_each(Ledger::remove);
+        assert_eq!(files(), SPARE);
+        let next = Ledgers::open(directory.path().into()).unwrap();
+        assert!(next.read_all().unwrap().is_empty());
+        assert_eq!(files(), 0);
     }
 
     #[test]
     fn a_ledger_that_cannot_be_read_is_put_away() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("x"), b"nonsense").unwrap();
-        assert!(read_all(directory.path()).unwrap().is_empty());
+        assert!(Ledgers::open(directory.path().into()).unwrap().read_all().unwrap().is_empty());
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::admission::{Admission, Lane, Place};
 use super::keeper::{self, Keeper};
+use super::ledger::Ledgers;
 use super::live::{Ended, Live};
 use super::recent::Recent;
 use super::run::Run;
@@ -124,7 +125,7 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
     /// Told whenever the last running execution ends.
     idle: Notify,
-    ledgers: Option<PathBuf>,
+    ledgers: Option<Arc<Ledgers>>,
     /// Those that went on while there was no server, until somebody takes them up.
     pub(super) survivors: Mutex<Vec<Run>>,
 }
@@ -136,7 +137,8 @@ impl Registry {
         config: RegistryConfig,
         observer: Arc<dyn RegistryObserver>,
     ) -> Result<Registry> {
-        let found = survival::find(&store, config.ledgers.as_deref()).await?;
+        let ledgers = config.ledgers.map(survival::open).transpose()?;
+        let found = survival::find(&store, ledgers.as_ref()).await?;
         let shared = Arc::new(Shared {
             running: DashMap::new(),
             recent: Recent::new(config.memory),
@@ -145,7 +147,7 @@ impl Registry {
             observer,
             closing: AtomicBool::new(false),
             idle: Notify::new(),
-            ledgers: config.ledgers,
+            ledgers,
             survivors: Mutex::default(),
         });
         for live in found {
@@ -239,7 +241,7 @@ impl Registry {
             false => Stdin::new(start.stdin, start.stdin_given, start.stdin_open),
         };
         let ledger = match &shared.ledgers {
-            Some(directory) if survives => Some(survival::begin(directory, &origin, fingerprint.as_ref())?),
+            Some(ledgers) if survives => Some(survival::begin(ledgers, &origin, fingerprint.as_ref())?),
             _ => None,
         };
         let live = Live::new(origin, fingerprint, stdin, ledger);

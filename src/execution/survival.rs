@@ -1,6 +1,6 @@
 //! Executions that outlive the server: found again when it starts.
 
-use super::ledger::{self, Ledger};
+use super::ledger::{Ledger, Ledgers};
 use super::live::Live;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::execution::Origin;
@@ -9,12 +9,17 @@ use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::executions;
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Begins the ledger of an execution that is to outlive the server.
-pub(super) fn begin(directory: &Path, origin: &Origin, fingerprint: Option<&[u8; 32]>) -> Result<Arc<Ledger>> {
-    Ledger::begin(directory, origin, fingerprint).map(Arc::new).map_err(|error| unavailable(directory, &error))
+pub(super) fn begin(ledgers: &Arc<Ledgers>, origin: &Origin, fingerprint: Option<&[u8; 32]>) -> Result<Arc<Ledger>> {
+    ledgers.begin(origin, fingerprint).map(Arc::new).map_err(|error| unavailable(ledgers.directory(), &error))
+}
+
+/// The ledgers below a directory.
+pub(super) fn open(directory: PathBuf) -> Result<Arc<Ledgers>> {
+    Ledgers::open(directory.clone()).map_err(|error| unavailable(&directory, &error))
 }
 
 fn unavailable(directory: &Path, error: &std::io::Error) -> Error {
@@ -24,11 +29,10 @@ fn unavailable(directory: &Path, error: &std::io::Error) -> Error {
 }
 
 /// The executions that a killed server left and that went on without it. All others that it left are lost.
-pub(super) async fn find(store: &Arc<Store>, directory: Option<&Path>) -> Result<Vec<Arc<Live>>> {
+pub(super) async fn find(store: &Arc<Store>, ledgers: Option<&Arc<Ledgers>>) -> Result<Vec<Arc<Live>>> {
     let mut entries = Vec::new();
-    if let Some(directory) = directory {
-        std::fs::create_dir_all(directory).map_err(|error| unavailable(directory, &error))?;
-        entries = ledger::read_all(directory).map_err(|error| unavailable(directory, &error))?;
+    if let Some(ledgers) = ledgers {
+        entries = ledgers.read_all().map_err(|error| unavailable(ledgers.directory(), &error))?;
     }
     let alive: HashSet<_> = entries.iter().map(|entry| entry.origin.id).collect();
     let ids = alive.clone();
@@ -43,16 +47,16 @@ pub(super) async fn find(store: &Arc<Store>, directory: Option<&Path>) -> Result
         })
         .await?;
     let mut found = Vec::new();
-    let Some(directory) = directory else { return Ok(found) };
+    let Some(ledgers) = ledgers else { return Ok(found) };
     for (id, execution, events) in known {
-        // The server died after the end was on disk, and before its ledger was gone.
-        if execution.is_some_and(|execution| execution.state.is_final()) {
-            ledger::discard(directory, id);
-            continue;
-        }
         let Some(at) = entries.iter().position(|entry| entry.origin.id == id) else { continue };
         let entry = entries.swap_remove(at);
-        let ledger = Ledger::resume(directory, id).map_err(|error| unavailable(directory, &error))?;
+        // The server died after the end was on disk, and before its ledger was gone.
+        if execution.is_some_and(|execution| execution.state.is_final()) {
+            entry.discard();
+            continue;
+        }
+        let ledger = ledgers.resume(&entry).map_err(|error| unavailable(ledgers.directory(), &error))?;
         let (origin, ledger) = (Arc::new(entry.origin), Arc::new(ledger));
         found.push(Live::resumed(origin, entry.fingerprint, ledger, from_the_first(events), entry.marks));
     }

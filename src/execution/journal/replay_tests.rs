@@ -5,7 +5,7 @@ use crate::domain::event::Truncated;
 use crate::domain::execution::{Exit, Origin, Subject, Usage};
 use crate::domain::id::ExecutionId;
 use crate::domain::limits::LimitsPolicy;
-use crate::execution::ledger;
+use crate::execution::ledger::Ledgers;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::task::Waker;
@@ -39,7 +39,6 @@ fn step() -> impl Strategy<Value = Step> {
 /// A process, whoever keeps its output, the store, and the server of the moment.
 struct World {
     directory: tempfile::TempDir,
-    origin: Origin,
     journal: Journal,
     /// Everything written, in order.
     all: Vec<(OutputStream, u8)>,
@@ -62,10 +61,10 @@ impl World {
             parent: None,
             target: "".into(),
         };
-        let ledger = Ledger::begin(directory.path(), &origin, None).unwrap();
+        let ledger = Ledgers::open(directory.path().into()).unwrap().begin(&origin, None).unwrap();
         let journal = Journal::noted(budget, 0, Arc::new(ledger));
         journal.start(7);
-        World { directory, origin, journal, all: Vec::new(), stored: Vec::new(), budget }
+        World { directory, journal, all: Vec::new(), stored: Vec::new(), budget }
     }
 
     fn feed(&self, bytes: &[(OutputStream, u8)]) {
@@ -87,9 +86,10 @@ impl World {
     }
 
     fn kill(&mut self, lost: Option<(u8, u8)>) {
-        let marks = ledger::read_all(self.directory.path()).unwrap().remove(0).marks;
-        let ledger = Arc::new(Ledger::resume(self.directory.path(), self.origin.id).unwrap());
-        self.journal = Journal::resumed(self.budget, 0, ledger, self.stored.clone(), marks);
+        let ledgers = Ledgers::open(self.directory.path().into()).unwrap();
+        let entry = ledgers.read_all().unwrap().remove(0);
+        let ledger = Arc::new(ledgers.resume(&entry).unwrap());
+        self.journal = Journal::resumed(self.budget, 0, ledger, self.stored.clone(), entry.marks);
         let at = self.journal.offsets().iter().sum::<u64>() as usize;
         let rest = self.all.len() - at;
         let (from, to) = match lost {
