@@ -24,11 +24,12 @@ use crate::telemetry::{Metrics, ModuleReadings};
 use crate::tool::{BuiltInSnapshots, Catalog, CatalogConfig, InterpreterKernels, Interpreting, Link, ToolService};
 use crate::{http, rpc, tool};
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -40,6 +41,10 @@ mod observers;
 /// How long connections may take to send their last bytes once no execution is left. Half-open
 /// connections and streams that never end by themselves are cut then.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long an address may be taken by somebody else who is about to go.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(3);
+const LISTEN_PAUSE: Duration = Duration::from_millis(10);
 
 /// Everything the server listens on, bound before it starts so that a taken port is known at once.
 pub struct Listeners {
@@ -78,7 +83,7 @@ impl Listeners {
     /// Binds what the configuration names; port 0 takes any free port.
     pub async fn bind(config: &Config) -> Result<Listeners> {
         let tcp = |key: &'static str, address: SocketAddr| async move {
-            TcpListener::bind(address).await.map_err(|error| {
+            listen(key, address).await.map_err(|error| {
                 Error::Internal(format!("cannot listen on {address} ({key}): {error}; choose another address or port"))
             })
         };
@@ -101,6 +106,25 @@ impl Listeners {
             socket: self.socket.as_ref().map(|socket| socket.file.0.clone()),
             http: self.http.as_ref().map(address).transpose()?,
         })
+    }
+}
+
+/// Listens as soon as the address is free. A server that was just killed keeps its own for as long as the system takes to
+/// put away its memory, and whoever restarts it is there first.
+async fn listen(key: &'static str, address: SocketAddr) -> std::io::Result<TcpListener> {
+    let patience = Instant::now() + LISTEN_PATIENCE;
+    let mut told = false;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < patience => {
+                if !told {
+                    tracing::warn!(%address, key, "somebody listens there already; waiting a moment for them to go");
+                    told = true;
+                }
+                tokio::time::sleep(LISTEN_PAUSE).await;
+            }
+            done => return done,
+        }
     }
 }
 

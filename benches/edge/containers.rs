@@ -72,7 +72,7 @@ pub async fn measure(plan: Plan, report: &mut Report) {
 }
 
 async fn spawn(channel: &Channel, script: &str) -> v1::Container {
-    let resources = v1::ContainerResources { executions: 1024, pids: 2048, ..Default::default() };
+    let resources = v1::ContainerResources { executions: 1024, pids: 2048, cpu_millis: 2000, ..Default::default() };
     spawn_with(channel, script, v1::ContainerSpec { resources: Some(resources), ..Default::default() }).await
 }
 
@@ -146,7 +146,7 @@ async fn alone(channel: &Channel, id: &str, plan: Plan, report: &mut Report) {
     let mut stream = client.read_file(authorized(request)).await.expect("a read").into_inner();
     let folder = tempfile::tempdir().expect("a directory");
     let program = folder.path().join("echo");
-    let mut file = std::fs::File::options().write(true).create(true).mode(0o755).open(&program).expect("a file");
+    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o755).open(&program).expect("a file");
     while let Some(message) = stream.message().await.expect("a part") {
         if let Some(v1::read_file_response::Part::Chunk(data)) = message.part {
             file.write_all(&data).expect("room");

@@ -71,6 +71,8 @@ impl Server {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // What the details of errors are made of, for clients that know no more than this to show them.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let (reporter, health_service) = tonic_health::server::health_reporter();
         tokio::spawn(health::follow(health, reporter));

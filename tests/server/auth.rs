@@ -78,16 +78,22 @@ async fn reflection_lists_the_contract_in_both_versions() {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }
 
-    let request = v1alpha::ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(
-            "casemate.v1.Tools".into(),
-        )),
-    };
-    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(server.channel().await);
-    let mut answers = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
-    assert!(matches!(
-        answers.message().await.unwrap().unwrap().message_response,
-        Some(v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(_))
-    ));
+    // Those of the details of errors too.
+    for symbol in ["casemate.v1.Tools", "google.rpc.ErrorInfo", "google.rpc.BadRequest", "google.rpc.RetryInfo"] {
+        let request = v1alpha::ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(
+                symbol.into(),
+            )),
+        };
+        let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(server.channel().await);
+        let mut answers = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
+        assert!(
+            matches!(
+                answers.message().await.unwrap().unwrap().message_response,
+                Some(v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(_))
+            ),
+            "{symbol}"
+        );
+    }
 }

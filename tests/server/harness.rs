@@ -89,10 +89,14 @@ pub fn write_tool(tools: &Path, name: &str, module: &[u8], manifest: &str) {
 
 /// The command that serves from a folder.
 pub fn serve_command(folder: &Path) -> Command {
+    serve_command_at(folder, "127.0.0.1:0")
+}
+
+pub fn serve_command_at(folder: &Path, address: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_casemate"));
     command
         .current_dir(folder)
-        .args(["serve", "--config", "casemate.toml", "--address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"])
+        .args(["serve", "--config", "casemate.toml", "--address", address, "--http-address", "127.0.0.1:0"])
         .args(["--tools", "tools", "--data", "data", "--ready-file", "ready.json"])
         .env("CASEMATE_AUTH__TOKEN", TOKEN)
         .stdin(Stdio::null())

@@ -1,7 +1,7 @@
 //! Starting, being probed, and going down.
 
 use crate::guests;
-use crate::harness::{Setup, call, reason, wait_for};
+use crate::harness::{Setup, call, reason, serve_command_at, wait_for};
 use casemate::proto::v1;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -145,4 +145,24 @@ async fn a_second_signal_ends_it_at_once() {
     server.signal(Signal::TERM);
     let status = wait_for("the end", || server.process.try_wait().unwrap()).await;
     assert_eq!(status.code(), Some(143));
+}
+
+#[tokio::test]
+async fn an_address_that_is_about_to_be_free_is_waited_for() {
+    let setup = Setup::new();
+    std::fs::write(setup.path().join("casemate.toml"), "").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut server = serve_command_at(setup.path(), &address).spawn().unwrap();
+    let log = || std::fs::read_to_string(setup.path().join("log")).unwrap_or_default();
+    wait_for("the server to wait", || log().contains("waiting a moment").then_some(())).await;
+    drop(taken);
+    wait_for("the ready file", || setup.path().join("ready.json").exists().then_some(())).await;
+    server.kill().unwrap();
+    server.wait().unwrap();
+    // Somebody who stays is named.
+    let _taken = std::net::TcpListener::bind(&address).unwrap();
+    let mut server = serve_command_at(setup.path(), &address).spawn().unwrap();
+    let status = wait_for("the refusal", || server.try_wait().unwrap()).await;
+    assert!(!status.success() && log().contains(&format!("cannot listen on {address} (server.address)")), "{}", log());
 }
