@@ -3,6 +3,7 @@
 #   casemate-test/busybox:1   busybox, and a user `sandbox` (1000)
 #   casemate-test/empty:1     nothing but one static program that ends at once: no shell, no /etc, no libc
 #   casemate-test/python:1    Python 3 with its standard library, on busybox
+#   casemate-test/languages:1 a C compiler (tcc), bash, Lua and Perl besides
 # Those that are there already stay.
 set -euo pipefail
 
@@ -60,4 +61,16 @@ if missing python; then
   done
   rm -rf p/usr/share/{doc,man,locale} unpacked
   import python p 'ENV PATH=/usr/bin:/bin' 'WORKDIR /workspace' 'CMD ["/usr/bin/python3"]'
+fi
+if missing languages; then
+  mkdir l
+  docker create casemate-test/python:1 > container
+  docker export "$(cat container)" | tar -C l --exclude=dev --exclude=proc --exclude=sys -xf -
+  docker rm "$(cat container)" >/dev/null
+  mkdir -p l/{dev,proc,sys}
+  for name in tcc libc6-dev linux-libc-dev bash perl-base lua5.4 liblua5.4-0; do
+    package "$name" l
+  done
+  rm -rf l/usr/share/{doc,man,locale}
+  import languages l 'ENV PATH=/usr/bin:/bin' 'WORKDIR /workspace' 'CMD ["/bin/bash"]'
 fi

@@ -25,7 +25,15 @@ stop_docker() {
   local pid
   pid=$(cat "$CASEMATE_DOCKERD_PID" 2>/dev/null || true)
   rm -f "$CASEMATE_DOCKERD_PID"
-  [ -z "$pid" ] || kill "$pid" 2>/dev/null || true
+  [ -n "$pid" ] || return 0
+  kill "$pid" 2>/dev/null || true
+  while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+  # A daemon that tests killed while it made containers has forgotten those, and nobody else ends them.
+  local shim
+  for shim in $(pgrep -f 'containerd-shim-runc-v2 .*-address /var/run/docker/' || true); do
+    pkill -KILL -P "$shim" || true
+    kill -KILL "$shim" 2>/dev/null || true
+  done
 }
 trap stop_docker EXIT
 if scripts/docker.sh && scripts/test-images.sh; then

@@ -21,7 +21,9 @@ use crate::session::{Sessions, SessionsParts};
 use crate::store::Store;
 use crate::store::executions::Retention;
 use crate::telemetry::{Metrics, ModuleReadings};
-use crate::tool::{BuiltInSnapshots, Catalog, CatalogConfig, InterpreterKernels, Interpreting, Link, ToolService};
+use crate::tool::{
+    BuiltInSnapshots, Catalog, CatalogConfig, Inside, InterpreterKernels, Interpreting, Link, ToolService,
+};
 use crate::{http, rpc, tool};
 use std::future::Future;
 use std::io::ErrorKind;
@@ -341,12 +343,17 @@ impl Parts {
         })
         .await?;
         let interpreting = Interpreting { sessions: sessions.clone(), kernels, link };
-        let tools = ToolService::new(catalog, registry.clone(), limits, config.execution.max_parameters, interpreting);
         let containers = containers(config, store.clone(), registry.clone(), metrics, health).await?;
-        let pools = match &containers {
-            Some(containers) => Some(pools(config, containers, &store, metrics).await?),
-            None => None,
+        let (pools, inside) = match &containers {
+            Some(containers) => {
+                let pools = pools(config, containers, &store, metrics).await?;
+                let inside = Inside::new(containers.clone(), pools.clone(), registry.clone(), limits)?;
+                (Some(pools), Some(inside))
+            }
+            None => (None, None),
         };
+        let most = config.execution.max_parameters;
+        let tools = ToolService::new(catalog, registry.clone(), limits, most, interpreting, inside);
         observers::read_from(metrics, registry.clone(), &store, tools.catalog(), &sessions);
         Ok(Parts { store, registry, tools, sessions, containers, pools, _watcher: watcher })
     }

@@ -168,6 +168,16 @@ while True:
 print(text.decode(), end="")
 CALLER
         kill "$forward" ;;
+      'casemate tools schemas --in box')
+        eval "$line" | expect 'the tools of a container are listed' '"shell"' ;;
+      "casemate run --in box shell 'wc -c note.txt'")
+        eval "$line" | expect 'a tool runs in a container' '^9 note.txt$' ;;
+      "casemate pool create warm $image --size 2 -- sleep infinity")
+        eval "${line/"$image"/"$ours"}" | expect 'a pool is made' 'warm' ;;
+      "casemate run --pool warm shell 'echo nobody was here; ls -A'")
+        eval "$line" | tr '\n' ' ' | expect 'a tool runs in a container of a pool' '^nobody was here $' ;;
+      'casemate pool delete warm')
+        eval "$line" | expect 'a pool is deleted' '.' ;;
       'run=$(casemate exec --detach box '*)
         eval "$line"
         expect 'a command is left running' '^[0-9a-f-]\{36\}$' <<< "$run" ;;
@@ -194,7 +204,7 @@ CALLER
 if docker image inspect casemate-test/busybox:1 > /dev/null 2>&1; then
   tried=0
   containers
-  [ "$tried" = 17 ] || { echo "FAILED: $tried commands about containers in the README, expected 17"; exit 1; }
+  [ "$tried" = 22 ] || { echo "FAILED: $tried commands about containers in the README, expected 22"; exit 1; }
 elif [ -n "${CASEMATE_TEST_DOCKER:-}" ]; then
   echo 'FAILED: no Docker daemon with casemate-test/busybox:1: scripts/docker.sh and scripts/test-images.sh make them'
   exit 1

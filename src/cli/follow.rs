@@ -9,7 +9,7 @@ use super::present;
 use super::retry::{Broken, Patience, judge};
 use crate::proto::v1::execution_event::Event;
 use crate::proto::v1::{
-    ExecutionEvent, ExecutionState, ExitReason, FinishedEvent, GetExecutionRequest, ProgressEvent,
+    ExecutionEvent, ExecutionStage, ExecutionState, ExitReason, FinishedEvent, GetExecutionRequest, ProgressEvent,
     WatchExecutionRequest,
 };
 use std::io::Write;
@@ -36,13 +36,24 @@ pub struct Follower {
     seen: u64,
     /// Whether this reader has seen an event itself.
     printed: bool,
+    /// Whether a compiler is at work.
+    compiling: bool,
     patience: Patience,
 }
 
 impl Follower {
     /// A reader that has seen everything up to and including the sequence `seen`.
     pub fn new(client: Client, style: Style, left: Left, id: impl Into<String>, seen: u64) -> Self {
-        Follower { client, style, left, id: id.into(), seen, printed: false, patience: Patience::new() }
+        Follower {
+            client,
+            style,
+            left,
+            id: id.into(),
+            seen,
+            printed: false,
+            compiling: false,
+            patience: Patience::new(),
+        }
     }
 
     /// The id of the execution; empty until it is known.
@@ -150,6 +161,8 @@ impl Follower {
         let show = self.style == Style::Output;
         match event.event {
             Some(Event::Started(started)) if self.id.is_empty() => self.id = started.execution_id,
+            // What a compiler says is no output of the program.
+            Some(Event::Stdout(chunk)) if show && self.compiling => aside(&chunk.data),
             Some(Event::Stdout(chunk)) if show => output::bytes(&chunk.data)?,
             Some(Event::Stderr(chunk)) if show => aside(&chunk.data),
             Some(Event::Log(log)) if show => {
@@ -174,6 +187,7 @@ impl Follower {
                     aside(told.as_bytes());
                 }
             }
+            Some(Event::Stage(stage)) => self.compiling = stage.stage() == ExecutionStage::Compile,
             Some(Event::Finished(end)) => return Ok(Some(end)),
             _ => {}
         }

@@ -98,7 +98,7 @@ enum Verb {
     #[command(subcommand)]
     Tools(tools::ToolsVerb),
     /// Run a tool: its output appears as it is written, and its exit code is this command's
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// List, watch and cancel executions
     #[command(subcommand)]
     Executions(executions::ExecutionsVerb),
@@ -168,7 +168,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Config => config::run(&global),
         Verb::Health(args) => as_client(health::run(&args, &global)),
         Verb::Tools(verb) => as_client(tools::run(verb, &global)),
-        Verb::Run(args) => as_client(run::run(args, &global)).map_err(Failure::of_a_run),
+        Verb::Run(args) => as_client(run::run(*args, &global)).map_err(Failure::of_a_run),
         Verb::Executions(verb) => as_client(executions::run(verb, &global)),
         Verb::Sessions(verb) => as_client(sessions::run(verb, &global)),
         Verb::Snapshots(verb) => as_client(snapshots::run(verb, &global)),

@@ -33,8 +33,8 @@ const ID_HEADER: &str = "casemate-execution-id";
 pub struct RunArgs {
     /// Name of the tool
     tool: String,
-    /// The parameters: a JSON object, or - to read it from standard input. For python and javascript, code as it
-    /// is will do
+    /// The parameters: a JSON object, or - to read it from standard input. For python, javascript and code, code as
+    /// it is will do; for shell, a command
     #[arg(value_name = "JSON", default_value = "{}")]
     parameters: String,
     #[command(flatten)]
@@ -43,14 +43,23 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "detach")]
     output_dir: Option<PathBuf>,
     /// Run in this session, by id: with its state, which the run may change
-    #[arg(long, value_name = "ID", conflicts_with = "snapshot")]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["snapshot", "container", "pool"])]
     session: Option<String>,
     /// Run only if the session is at this turn
     #[arg(long, value_name = "TURN", requires = "session")]
     expected_turn: Option<u64>,
     /// Run in a fresh isolate from this snapshot, by name or id
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["container", "pool"])]
     snapshot: Option<String>,
+    /// Run inside this container, by name or id
+    #[arg(long = "in", value_name = "CONTAINER", conflicts_with = "pool")]
+    container: Option<String>,
+    /// Run inside a container of this pool, which is destroyed afterwards
+    #[arg(long, value_name = "POOL")]
+    pool: Option<String>,
+    /// What the code is written in, for the tool code
+    #[arg(long, value_name = "NAME")]
+    language: Option<String>,
     /// End the run after this time, such as 30s
     #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
@@ -65,13 +74,16 @@ pub struct RunArgs {
     detach: bool,
 }
 
-/// Code for an interpreter that was given as it is, as parameters.
-fn of_code(tool: &str, text: String) -> String {
+/// Code or a command that was given as it is, as parameters.
+fn of_code(tool: &str, text: String, inside: bool, language: Option<&str>) -> String {
+    use serde_json::json;
     let is_object = || serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text).is_ok();
-    if Artifact::of(tool).is_none() || is_object() {
-        return text;
+    match (tool, language) {
+        (_, Some(language)) => json!({ "language": language, "code": text }).to_string(),
+        ("shell", None) if inside && !is_object() => json!({ "command": text }).to_string(),
+        _ if Artifact::of(tool).is_none() || is_object() => text,
+        _ => json!({ "code": text }).to_string(),
     }
-    serde_json::json!({ "code": text }).to_string()
 }
 
 /// `key=value`.
@@ -94,7 +106,8 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, Failure> {
         "-" => read_stdin()?,
         _ => args.parameters,
     };
-    let parameters = of_code(&args.tool, parameters);
+    let inside = args.container.is_some() || args.pool.is_some();
+    let parameters = of_code(&args.tool, parameters, inside, args.language.as_deref());
     let saver = args.output_dir.map(Saver::new).transpose()?;
     let client = Client::connect(global).await?;
     let wall_time = match args.timeout.map(prost_types::Duration::try_from).transpose() {
@@ -107,13 +120,11 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitCode, Failure> {
         limits: wall_time.map(|wall_time| ExecutionLimits { wall_time: Some(wall_time), ..Default::default() }),
         labels: args.labels.into_iter().collect(),
         request_id: args.request_id,
-        target: match (args.session, args.snapshot) {
-            (Some(id), _) => {
-                Some(ToolTarget { target: Some(Target::SessionId(id)), expected_turn: args.expected_turn })
-            }
-            (None, Some(name)) => Some(ToolTarget { target: Some(Target::SnapshotId(name)), expected_turn: None }),
-            (None, None) => None,
-        },
+        target: (args.session.map(Target::SessionId))
+            .or(args.snapshot.map(Target::SnapshotId))
+            .or(args.container.map(Target::ContainerId))
+            .or(args.pool.map(Target::Pool))
+            .map(|target| ToolTarget { target: Some(target), expected_turn: args.expected_turn }),
         ..Default::default()
     };
     args.inputs.put_into(&mut call)?;
@@ -236,7 +247,11 @@ mod tests {
             ("echo", "no JSON", "no JSON"),
         ];
         for (tool, text, expected) in cases {
-            assert_eq!(of_code(tool, text.into()), expected);
+            assert_eq!(of_code(tool, text.into(), false, None), expected);
         }
+        assert_eq!(of_code("shell", "ls".into(), true, None), r#"{"command":"ls"}"#);
+        assert_eq!(of_code("shell", "ls".into(), false, None), "ls");
+        let code = of_code("code", "{}".into(), true, Some("c"));
+        assert_eq!(code, r#"{"code":"{}","language":"c"}"#);
     }
 }

@@ -4,10 +4,12 @@ use super::client::Client;
 use super::failure::Failure;
 use super::output::Format;
 use super::{Global, manifest, output, present};
+use crate::proto::v1::tool_target::Target;
 use crate::proto::v1::upload_tool_request::Part;
 use crate::proto::v1::{
     DeleteToolRequest, GetToolRequest, GetToolSchemasRequest, ListToolsRequest, RegisterToolRequest,
-    ReloadToolsRequest, ReloadToolsResponse, SchemaFormat, Tool, ToolManifest, UploadToolHeader, UploadToolRequest,
+    ReloadToolsRequest, ReloadToolsResponse, SchemaFormat, Tool, ToolManifest, ToolTarget, UploadToolHeader,
+    UploadToolRequest,
 };
 use bytes::Bytes;
 use clap::{Subcommand, ValueEnum};
@@ -66,6 +68,9 @@ pub enum ToolsVerb {
         /// Whose API
         #[arg(long, value_name = "FORM", default_value = "openai")]
         format: Form,
+        /// Those that this container can run, by name or id
+        #[arg(long = "in", value_name = "CONTAINER")]
+        container: Option<String>,
     },
 }
 
@@ -117,13 +122,15 @@ pub async fn run(verb: ToolsVerb, global: &Global) -> Result<ExitCode, Failure> 
             let answer = answer.map_err(|status| client.failure("the tools were not read again", &status))?;
             reloaded(&answer.into_inner(), format)?;
         }
-        ToolsVerb::Schemas { names, format } => {
+        ToolsVerb::Schemas { names, format, container } => {
             let format = match format {
                 Form::Openai => SchemaFormat::Openai,
                 Form::Anthropic => SchemaFormat::Anthropic,
                 Form::Mcp => SchemaFormat::Mcp,
             };
-            let request = GetToolSchemasRequest { names, format: format.into(), ..Default::default() };
+            let target = container.map(Target::ContainerId);
+            let target = target.map(|target| ToolTarget { target: Some(target), expected_turn: None });
+            let request = GetToolSchemasRequest { names, format: format.into(), target };
             let answer = client.tools().get_tool_schemas(request).await;
             let answer = answer.map_err(|status| client.failure("the schemas cannot be shown", &status))?.into_inner();
             output::json(&Value::Array(answer.schemas.iter().map(present::structure::object).collect()))?;

@@ -23,11 +23,13 @@ mod spawn;
 mod unsupervised;
 mod variables;
 mod wish;
+mod workplace;
 
 pub use lending::Fitness;
 pub use manager::{ContainerFilter, Containers, ContainersConfig, ContainersObserver, ContainersParts, News, Viewer};
 pub use policy::ContainerPolicy;
-pub use processes::NewProcess;
+pub use processes::{NewProcess, outside_limits};
 pub use raise::ControlMode;
 pub use spawn::Order;
 pub use wish::{ResourcesWish, Wish};
+pub use workplace::{Step, Workplace};

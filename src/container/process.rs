@@ -13,9 +13,20 @@ use std::sync::Arc;
 
 /// Bytes of input sent in one go.
 const PIECE: usize = 256 << 10;
+/// Bytes of input that the guest takes and the process has not taken.
+const AHEAD: u64 = 1 << 20;
+
+/// What a process gets as its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feed {
+    /// That of the execution.
+    Own,
+    /// Nothing.
+    Nothing,
+}
 
 /// Drives a process until it is over, whatever its container and the server's connection to it go through.
-pub(super) async fn drive(live: Arc<Live>, channel: Arc<Channel>, link: Link) -> Ended {
+pub(super) async fn drive(live: Arc<Live>, channel: Arc<Channel>, link: Link, feed: Feed) -> Ended {
     let id = channel.id();
     let mut state = link.state();
     let mut input = Input::new(channel.is_resumed());
@@ -45,6 +56,11 @@ pub(super) async fn drive(live: Arc<Live>, channel: Arc<Channel>, link: Link) ->
             return wish.unwrap_or_else(|| Ended::new(Exit::ContainerStopped, "its container stopped, and so did it"));
         }
         input.confirmed(news.input.map(|kept| kept.held));
+        let taken = news.input.map_or(0, |kept| kept.taken);
+        let room = match feed {
+            Feed::Own if input.placed && !input.over => input.room(taken),
+            _ => 0,
+        };
         tokio::select! {
             biased;
             () = channel.told() => {}
@@ -55,7 +71,7 @@ pub(super) async fn drive(live: Arc<Live>, channel: Arc<Channel>, link: Link) ->
             changed = state.changed() => if changed.is_err() {
                 channel_closed(&channel).await;
             },
-            () = poll_fn(|cx| live.poll_ready(cx)), if input.placed && !input.over => input.send(&live, &link, id),
+            () = poll_fn(|cx| live.poll_ready(cx)), if room > 0 => input.send(&live, &link, id, room),
         }
     }
 }
@@ -120,8 +136,14 @@ impl Input {
         Input { sent: VecDeque::new(), base: 0, next: 0, over: false, placed: !resumed }
     }
 
-    fn send(&mut self, live: &Live, link: &Link, id: ProcessId) {
-        match live.read(PIECE) {
+    /// Bytes that the guest has room for.
+    fn room(&self, taken: u64) -> usize {
+        let left = taken.saturating_add(AHEAD).saturating_sub(self.next);
+        usize::try_from(left).unwrap_or(PIECE).min(PIECE)
+    }
+
+    fn send(&mut self, live: &Live, link: &Link, id: ProcessId, room: usize) {
+        match live.read(room) {
             InputRead::Data(data) => {
                 link.stdin(id, self.next, &data, false);
                 self.next += data.len() as u64;

@@ -3,6 +3,7 @@
 use super::entry::{Entry, Way};
 use super::link::{Channel, Link};
 use super::manager::{Containers, Viewer};
+use super::process::Feed;
 use super::{process, signal, unsupervised, variables};
 use crate::domain::execution::{Exit, Subject};
 use crate::domain::id::{ContainerId, RequestId};
@@ -316,7 +317,7 @@ async fn began(channel: &Channel) -> std::result::Result<(), String> {
 async fn mind(entry: Arc<Entry>, link: Link, run: Run, channel: Arc<Channel>) {
     let live = run.live().clone();
     let (driven, by) = (channel.clone(), link.clone());
-    if let Err(error) = run.conduct(|live, _| process::drive(live, driven, by)).await {
+    if let Err(error) = run.conduct(|live, _| process::drive(live, driven, by, Feed::Own)).await {
         tracing::error!(execution = %live.origin().id, %error, "the end of a process could not be recorded");
     }
     entry.left(live.origin().id);
@@ -358,20 +359,20 @@ fn subject(container: ContainerId, command: Vec<String>, tty: bool) -> Subject {
     Subject::Process { container: container.to_string().into(), command, tty }
 }
 
-fn target(entry: &Entry) -> Arc<str> {
+pub(super) fn target(entry: &Entry) -> Arc<str> {
     format!("container {:?}", entry.origin.name).into()
 }
 
-fn bytes(parts: &[String]) -> Vec<Vec<u8>> {
+pub(super) fn bytes(parts: &[String]) -> Vec<Vec<u8>> {
     parts.iter().map(|part| part.clone().into_bytes()).collect()
 }
 
-fn pairs(variables: &BTreeMap<String, String>) -> Vec<Vec<u8>> {
+pub(super) fn pairs(variables: &BTreeMap<String, String>) -> Vec<Vec<u8>> {
     variables.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect()
 }
 
 /// Limits of what is no WASM: those that do not apply are none.
-fn outside_limits() -> Limits {
+pub fn outside_limits() -> Limits {
     Limits {
         memory_bytes: 0,
         table_elements: 0,

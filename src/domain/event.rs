@@ -1,7 +1,7 @@
 //! The events of an execution's journal.
 
 use super::execution::{ExecutionState, Outcome};
-use super::output::{ChildEvent, FileChunk, RichOutput};
+use super::output::{ChildEvent, FileChunk, RichOutput, Stage};
 use super::time::Timestamp;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,8 @@ pub enum EventKind {
     Child(Arc<ChildEvent>),
     /// A piece of a file that the run left; after all output, before the end.
     FileChunk(Arc<FileChunk>),
+    /// A stage begins.
+    Stage(Stage),
 }
 
 /// The output streams of a guest.
@@ -125,7 +127,10 @@ impl EventKind {
                 EventKind::RichOutput(output) => output.weight(),
                 EventKind::Child(child) => (child.tool.len() + child.message.len()) as u64,
                 EventKind::FileChunk(chunk) => (chunk.path.len() + chunk.data.len()) as u64,
-                EventKind::Started { .. } | EventKind::Truncated(_) | EventKind::Finished { .. } => 0,
+                EventKind::Started { .. }
+                | EventKind::Truncated(_)
+                | EventKind::Finished { .. }
+                | EventKind::Stage(_) => 0,
             }
     }
 }

@@ -3,7 +3,7 @@
 use super::id::{ExecutionId, RequestId, SessionId};
 use super::interruption::Interruption;
 use super::limits::Limits;
-use super::output::{ExceptionInfo, OutputFile};
+use super::output::{ExceptionInfo, OutputFile, StageResult};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -159,6 +159,8 @@ pub struct Outcome {
     pub files: Vec<OutputFile>,
     /// Files beyond those in `files`.
     pub unlisted_files: u64,
+    /// Its stages, in order, the last one being where it ended; none for a run without stages.
+    pub stages: Vec<StageResult>,
     /// Where its session goes on, when the session's live state was lost with it.
     pub session_interruption: Option<Interruption>,
 }
@@ -173,6 +175,7 @@ impl Outcome {
             exception: None,
             files: Vec::new(),
             unlisted_files: 0,
+            stages: Vec::new(),
             session_interruption: None,
         }
     }

@@ -2,7 +2,7 @@
 //! container links write to an [`OutputSink`] and read from an [`InputSource`] without knowing journals.
 
 use super::event::{LogLevel, OutputStream, Progress};
-use super::output::{ChildEvent, FileChunk, RichOutput};
+use super::output::{ChildEvent, FileChunk, RichOutput, Stage};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -20,6 +20,8 @@ pub trait OutputSink: Send + Sync + 'static {
     fn rich(&self, _output: RichOutput) {}
     /// The guest's code called another tool, or such a call ended.
     fn child(&self, _event: ChildEvent) {}
+    /// A stage of the run begins.
+    fn stage(&self, _stage: Stage) {}
     /// A piece of a file that the run left; after everything else it said.
     fn file(&self, _chunk: FileChunk) {}
     /// Ready when more output makes nobody who keeps up lose any; otherwise wakes the task when that

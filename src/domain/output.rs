@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Something to look at, in one or more forms of the same content, the richest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,6 +140,37 @@ pub struct FileChunk {
     pub data: Bytes,
     /// The file; in its last piece only.
     pub file: Option<OutputFile>,
+}
+
+/// A stage of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// The compiler works.
+    Compile,
+    /// The program runs.
+    Run,
+}
+
+/// How a stage of a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageResult {
+    /// Which one.
+    pub stage: Stage,
+    /// Exit code; meaningful when no signal ended it and it was not cut off.
+    pub exit_code: i32,
+    /// Name of the signal that ended it; empty for none.
+    pub signal: String,
+    /// How long it took.
+    pub run_time: Duration,
+    /// Where its output begins in that of the run: standard output, standard error.
+    pub offsets: [u64; 2],
+    /// What a compiler printed, cut; empty for a run.
+    pub diagnostics: String,
+}
+
+impl StageResult {
+    /// Bytes of what a compiler printed at most, where the first errors are.
+    pub const MAX_DIAGNOSTICS: usize = 64 << 10;
 }
 
 /// Bytes of one piece of a file at most.

@@ -7,7 +7,9 @@ use crate::domain::event::{Event, LogLevel, OutputStream, Progress};
 use crate::domain::execution::{Execution, Exit, Origin, Outcome, Usage};
 use crate::domain::interruption::Interruption;
 use crate::domain::io::{InputRead, InputSource, Meter, OutputSink};
-use crate::domain::output::{ChildEvent, ExceptionInfo, FileChunk, MAX_LISTED_FILES, OutputFile, RichOutput};
+use crate::domain::output::{
+    ChildEvent, ExceptionInfo, FileChunk, MAX_LISTED_FILES, OutputFile, RichOutput, Stage, StageResult,
+};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 use bytes::Bytes;
@@ -56,6 +58,8 @@ pub struct Ended {
     pub files: Vec<OutputFile>,
     /// Files beyond those in `files`.
     pub unlisted_files: u64,
+    /// Its stages, if it ran in stages.
+    pub stages: Vec<StageResult>,
     /// Where its session goes on, when the session's live state was lost with it.
     pub session_interruption: Option<Interruption>,
 }
@@ -69,6 +73,7 @@ impl Ended {
             exception: None,
             files: Vec::new(),
             unlisted_files: 0,
+            stages: Vec::new(),
             session_interruption: None,
         }
     }
@@ -266,7 +271,7 @@ impl Live {
     fn outcome(&self, ended: Ended, totals: Totals, started: Option<Timestamp>, now: Timestamp) -> Outcome {
         let consumed = self.meter.read();
         let created = self.origin.created;
-        let Ended { exit, message, mut exception, mut files, mut unlisted_files, session_interruption } = ended;
+        let Ended { exit, message, mut exception, mut files, mut unlisted_files, stages, session_interruption } = ended;
         if let Some(exception) = &mut exception {
             exception.bound();
         }
@@ -279,6 +284,7 @@ impl Live {
             exception,
             files,
             unlisted_files,
+            stages,
             session_interruption,
             usage: Usage {
                 queue_time: started.unwrap_or(now).since(created),
@@ -372,6 +378,10 @@ impl OutputSink for Live {
 
     fn child(&self, event: ChildEvent) {
         self.journal.child(event);
+    }
+
+    fn stage(&self, stage: Stage) {
+        self.journal.stage(stage);
     }
 
     fn file(&self, chunk: FileChunk) {

@@ -1,15 +1,17 @@
 //! The Tools service.
 
 use super::caller;
+use super::containers::viewer;
 use super::convert::{self, tool as to};
 use super::status::status;
 use super::stream::EventStream;
-use crate::domain::manifest::OutputFormat;
+use crate::container::Viewer;
+use crate::domain::manifest::Manifest;
 use crate::error::{Error, Result};
 use crate::execution::Live;
 use crate::proto::v1;
 use crate::proto::v1::upload_tool_request::Part;
-use crate::tool::{Called, Form, ToolService, Upload, render};
+use crate::tool::{Called, Form, Target, Tool, ToolService, Upload, render};
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -43,14 +45,19 @@ impl Tools {
         Ok(v1::ListToolsResponse { tools: page.iter().map(|entry| to::tool(entry)).collect(), next_page_token })
     }
 
-    fn schemas(&self, request: v1::GetToolSchemasRequest) -> Result<v1::GetToolSchemasResponse> {
+    async fn schemas(&self, request: v1::GetToolSchemasRequest, viewer: Viewer) -> Result<v1::GetToolSchemasResponse> {
         let form = match request.format() {
             v1::SchemaFormat::Unspecified | v1::SchemaFormat::Openai => Form::OpenAi,
             v1::SchemaFormat::Anthropic => Form::Anthropic,
             v1::SchemaFormat::Mcp => Form::Mcp,
         };
-        if request.target.is_some() {
-            return Err(Error::Unimplemented { feature: "the tools of a container, pool or session (target)" });
+        match request.target.map(|sent| to::target("target", sent)).transpose()?.flatten() {
+            None => {}
+            Some(target @ (Target::Container(_) | Target::Pool(_))) => {
+                let offered = self.tools.inside()?.offered(&target, &viewer).await?;
+                return chosen(&request.names, offered, form);
+            }
+            Some(_) => return Err(Error::Unimplemented { feature: "the tools of a session or snapshot (target)" }),
         }
         let catalog = self.tools.catalog();
         let tools = if request.names.is_empty() {
@@ -58,7 +65,8 @@ impl Tools {
         } else {
             request.names.iter().map(|name| catalog.tool(name)).collect::<Result<Vec<_>>>()?
         };
-        let schemas = tools.iter().map(|tool| convert::json::to_struct(render(tool, form))).collect();
+        let render = |tool: &Arc<Tool>| convert::json::to_struct(render(tool.name(), tool.manifest(), form));
+        let schemas = tools.iter().map(render).collect();
         Ok(v1::GetToolSchemasResponse { schemas })
     }
 
@@ -118,15 +126,13 @@ impl Tools {
         Ok(to::tool(&entry))
     }
 
-    async fn execute(&self, call: Option<v1::ToolCall>, principal: Arc<str>) -> Result<v1::ExecuteToolResponse> {
-        let (call, form) = to::call(call, principal)?;
-        let name = call.tool.clone();
+    async fn execute(&self, call: Option<v1::ToolCall>, viewer: Viewer) -> Result<v1::ExecuteToolResponse> {
+        let (call, form) = to::call(call, viewer)?;
+        let (name, target) = (call.tool.clone(), call.target.clone());
         let called = self.tools.begin(call).await?;
         let format = match &called {
-            Called::New(work) => work.tool().manifest().output,
-            Called::Existing(_) => {
-                self.tools.catalog().tool(&name).map_or(OutputFormat::Auto, |tool| tool.manifest().output)
-            }
+            Called::New(work) => work.output(),
+            Called::Existing(_) => self.tools.output_of(&name, target.as_ref()),
         };
         let live = self.tools.finish(called).await?;
         let left = convert::output::left(&live);
@@ -140,8 +146,8 @@ impl Tools {
         })
     }
 
-    async fn execute_stream(&self, call: Option<v1::ToolCall>, principal: Arc<str>) -> Result<Arc<Live>> {
-        let (call, _) = to::call(call, principal)?;
+    async fn execute_stream(&self, call: Option<v1::ToolCall>, viewer: Viewer) -> Result<Arc<Live>> {
+        let (call, _) = to::call(call, viewer)?;
         Ok(match self.tools.begin(call).await? {
             Called::New(work) => {
                 let live = work.live().clone();
@@ -156,6 +162,24 @@ impl Tools {
             Called::Existing(live) => live,
         })
     }
+}
+
+/// Those of the tools that are asked for, in a form.
+fn chosen(names: &[String], offered: Vec<(&'static str, Manifest)>, form: Form) -> Result<v1::GetToolSchemasResponse> {
+    let missing = names.iter().find(|name| !offered.iter().any(|(offered, _)| offered == name));
+    if let Some(name) = missing {
+        return Err(Error::TargetMismatch {
+            target: "container".into(),
+            tool: name.clone(),
+            problem: format!(
+                "it cannot run there; those that can are {}",
+                offered.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+            ),
+        });
+    }
+    let wanted = offered.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|asked| asked == name));
+    let schemas = wanted.map(|(name, manifest)| convert::json::to_struct(render(name, manifest, form))).collect();
+    Ok(v1::GetToolSchemasResponse { schemas })
 }
 
 #[tonic::async_trait]
@@ -230,15 +254,16 @@ impl v1::tools_server::Tools for Tools {
         &self,
         request: Request<v1::GetToolSchemasRequest>,
     ) -> Result<Response<v1::GetToolSchemasResponse>, Status> {
-        self.schemas(request.into_inner()).map(Response::new).map_err(status)
+        let viewer = viewer(&request);
+        self.schemas(request.into_inner(), viewer).await.map(Response::new).map_err(status)
     }
 
     async fn execute_tool(
         &self,
         request: Request<v1::ExecuteToolRequest>,
     ) -> Result<Response<v1::ExecuteToolResponse>, Status> {
-        let principal = caller(&request);
-        self.execute(request.into_inner().call, principal).await.map(Response::new).map_err(status)
+        let viewer = viewer(&request);
+        self.execute(request.into_inner().call, viewer).await.map(Response::new).map_err(status)
     }
 
     type ExecuteToolStreamStream = EventStream<v1::ExecuteToolStreamResponse>;
@@ -247,13 +272,13 @@ impl v1::tools_server::Tools for Tools {
         &self,
         request: Request<v1::ExecuteToolStreamRequest>,
     ) -> Result<Response<Self::ExecuteToolStreamStream>, Status> {
-        let principal = caller(&request);
+        let viewer = viewer(&request);
         let message = request.into_inner();
         let silence = match message.keepalive_seconds {
             0 => super::DEFAULT_KEEPALIVE,
             seconds => Duration::from_secs(u64::from(seconds)).min(super::MAX_KEEPALIVE),
         };
-        let live = self.execute_stream(message.call, principal).await.map_err(status)?;
+        let live = self.execute_stream(message.call, viewer).await.map_err(status)?;
         let wrap = |event| v1::ExecuteToolStreamResponse { event: Some(event) };
         let id = live.origin().id.to_string();
         let mut response = Response::new(EventStream::new(live, 1, silence, wrap));

@@ -1,10 +1,10 @@
 //! The form of events in the database: one version byte, then the events in postcard's format.
 
-use super::version1::OldEvent;
+use super::{version1, version2};
 use crate::domain::event::{Event, EventKind};
 use serde::de::DeserializeOwned;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Larger sequences and offsets are damage: the store counts in 64 bits with a sign, and readers add to them.
 const MAX_COUNT: u64 = 1 << 62;
@@ -29,7 +29,8 @@ pub fn decode(bytes: &[u8]) -> rusqlite::Result<Vec<Event>> {
     };
     let events = match bytes.split_first() {
         Some((&VERSION, bytes)) => all::<Event>(bytes),
-        Some((1, bytes)) => all::<OldEvent>(bytes).map(|old| old.into_iter().map(Event::from).collect()),
+        Some((2, bytes)) => all::<version2::OldEvent>(bytes).map(|old| old.into_iter().map(Event::from).collect()),
+        Some((1, bytes)) => all::<version1::OldEvent>(bytes).map(|old| old.into_iter().map(Event::from).collect()),
         Some((version, _)) => Err(format!("unknown version {version}")),
         None => Err("it is empty".into()),
     };
@@ -71,10 +72,12 @@ mod tests {
     use crate::domain::id::ExecutionId;
     use crate::domain::interruption::{Interruption, InterruptionReason};
     use crate::domain::output::{
-        ChildEvent, Content, ExceptionInfo, FileChunk, OutputFile, Representation, RichOutput, RichOutputKind,
+        ChildEvent, Content, ExceptionInfo, FileChunk, OutputFile, Representation, RichOutput, RichOutputKind, Stage,
+        StageResult,
     };
     use crate::domain::time::Timestamp;
     use std::sync::Arc;
+    use std::time::Duration;
 
     #[test]
     fn events_come_back_as_they_were() {
@@ -82,6 +85,14 @@ mod tests {
             exception: Some(ExceptionInfo { type_name: "E".into(), ..ExceptionInfo::default() }),
             files: vec![OutputFile { path: "a".into(), ..OutputFile::default() }],
             unlisted_files: 3,
+            stages: vec![StageResult {
+                stage: Stage::Compile,
+                exit_code: 1,
+                signal: String::new(),
+                run_time: Duration::from_millis(5),
+                offsets: [1, 2],
+                diagnostics: "no".into(),
+            }],
             session_interruption: Some(Interruption {
                 reason: InterruptionReason::Trapped,
                 time: Timestamp(9),
@@ -117,6 +128,7 @@ mod tests {
             EventKind::Started { pid: 0 },
             EventKind::Output { stream: OutputStream::Stderr, offset: 7, data: bytes::Bytes::from_static(b"\xff\x00") },
             EventKind::Log { level: LogLevel::Warn, message: "hm".into() },
+            EventKind::Stage(Stage::Run),
             EventKind::Truncated(Truncated { first_sequence: 4, stdout_offset: 9, stderr_offset: 1 }),
             EventKind::Finished { state: outcome.exit.state(), outcome: outcome.into() },
         ];

@@ -15,6 +15,7 @@ mod schema;
 pub mod sessions;
 pub mod snapshots;
 mod version1;
+mod version2;
 
 use crate::error::{Error, Result};
 use parking_lot::Mutex;

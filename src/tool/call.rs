@@ -2,8 +2,10 @@
 
 use super::children::{ChildCalls, Link};
 use super::fingerprint::fingerprint;
+use super::inside::{self, Accepted, Errand, Inside};
 use super::kernels::InterpreterKernels;
 use super::{Catalog, Runner, Tool, builtin};
+use crate::container::Viewer;
 use crate::domain::event::OutputStream;
 use crate::domain::execution::{Exit, OutputViolation, Subject};
 use crate::domain::id::{ExecutionId, RequestId, SessionId};
@@ -36,6 +38,7 @@ pub struct ToolService {
     sessions: Arc<Sessions>,
     kernels: Vec<Arc<InterpreterKernels>>,
     link: Link,
+    inside: Option<Arc<Inside>>,
 }
 
 /// What interpreters and sessions bring to a service of tools.
@@ -70,6 +73,8 @@ pub struct Call {
     pub target: Option<Target>,
     /// Who calls.
     pub principal: Arc<str>,
+    /// Whether it sees what belongs to others.
+    pub administers: bool,
     /// The execution whose code calls, and how deep this call nests below what a caller started.
     pub parent: Option<(ExecutionId, u32)>,
 }
@@ -81,6 +86,10 @@ pub enum Target {
     Session(SessionId, Option<u64>),
     /// In a fresh isolate from the snapshot of this name or id.
     Snapshot(String),
+    /// In this container, by name or id.
+    Container(String),
+    /// In a container leased from this pool.
+    Pool(String),
 }
 
 /// Parameters in the form they came.
@@ -119,27 +128,29 @@ pub enum Called {
 
 /// A run that is to be driven.
 pub struct Work {
-    tool: Arc<Tool>,
+    output: OutputFormat,
     way: Way,
 }
 
 enum Way {
-    Module(Run),
-    Fresh(Run, Job),
+    Module(Arc<Tool>, Run),
+    Fresh(Arc<Tool>, Run, Job),
     Session(Box<SessionRun>),
+    Inside(Box<Errand>),
 }
 
 impl Work {
-    /// The tool.
-    pub fn tool(&self) -> &Arc<Tool> {
-        &self.tool
+    /// How its output is read.
+    pub fn output(&self) -> OutputFormat {
+        self.output
     }
 
     /// The execution.
     pub fn live(&self) -> &Arc<Live> {
         match &self.way {
-            Way::Module(run) | Way::Fresh(run, _) => run.live(),
+            Way::Module(_, run) | Way::Fresh(_, run, _) => run.live(),
             Way::Session(run) => run.live(),
+            Way::Inside(errand) => errand.run.live(),
         }
     }
 }
@@ -162,6 +173,7 @@ impl ToolService {
         limits: LimitsPolicy,
         max_parameters: u64,
         interpreting: Interpreting,
+        inside: Option<Arc<Inside>>,
     ) -> Arc<Self> {
         let pools = catalog.engine().pools().into_iter().map(|(name, slots)| Lane::new(name, slots)).collect();
         let Interpreting { sessions, kernels, link } = interpreting;
@@ -176,6 +188,7 @@ impl ToolService {
             sessions,
             kernels,
             link: link.clone(),
+            inside,
         };
         let service = Arc::new(service);
         // A second service over the same interpreters would be a mistake of the composition; the first one counts.
@@ -195,8 +208,11 @@ impl ToolService {
 
     /// Checks a call and begins its execution.
     pub async fn begin(&self, mut call: Call) -> Result<Called> {
-        let tool = self.catalog.tool(&call.tool)?;
         check_labels("call.labels", &call.labels)?;
+        if let Some(Target::Container(_) | Target::Pool(_)) = &call.target {
+            return self.begin_inside(call).await;
+        }
+        let tool = self.catalog.tool(&call.tool)?;
         let (value, text) = self.read_parameters(std::mem::take(&mut call.parameters))?;
         if let Some(schema) = &tool.input {
             schema.check(&value).map_err(|problems| Error::ParametersInvalid {
@@ -301,21 +317,47 @@ impl ToolService {
                 }
             }
             (job, _) => match (self.registry.begin(start).await?, job) {
-                (Begun::New(run), None) => Way::Module(run),
-                (Begun::New(run), Some(job)) => Way::Fresh(run, job),
+                (Begun::New(run), None) => Way::Module(tool.clone(), run),
+                (Begun::New(run), Some(job)) => Way::Fresh(tool.clone(), run, job),
                 (Begun::Existing(live), _) => return Ok(Called::Existing(live)),
             },
         };
-        Ok(Called::New(Box::new(Work { tool, way })))
+        Ok(Called::New(Box::new(Work { output: tool.manifest.output, way })))
+    }
+
+    async fn begin_inside(&self, mut call: Call) -> Result<Called> {
+        let inside = self.inside()?;
+        let (value, text) = self.read_parameters(std::mem::take(&mut call.parameters))?;
+        let viewer = Viewer { name: call.principal.clone(), administers: call.administers };
+        Ok(match inside.begin(call, &viewer, value, text).await? {
+            Accepted::Existing(live) => Called::Existing(live),
+            Accepted::New(errand) => {
+                Called::New(Box::new(Work { output: errand.kind.output(), way: Way::Inside(errand) }))
+            }
+        })
+    }
+
+    /// The tools that run in containers, where there are any.
+    pub fn inside(&self) -> Result<&Arc<Inside>> {
+        self.inside.as_ref().ok_or_else(|| Error::BackendUnavailable {
+            problem: "they are turned off here; the operator turns them on with containers.enabled".into(),
+        })
+    }
+
+    /// How the output of a tool is read, for an execution that began earlier.
+    pub fn output_of(&self, name: &str, target: Option<&Target>) -> OutputFormat {
+        match target {
+            Some(Target::Container(_) | Target::Pool(_)) => inside::output(name),
+            _ => self.catalog.tool(name).map_or(OutputFormat::Auto, |tool| tool.manifest.output),
+        }
     }
 
     /// Runs an accepted call to its end.
     pub async fn drive(&self, work: Work) -> Result<Arc<Live>> {
         let egress = self.egress.clone();
-        let tool = work.tool;
         match work.way {
-            Way::Module(run) => run.drive(|live| guest(tool, live, egress)).await,
-            Way::Fresh(run, job) => {
+            Way::Module(tool, run) => run.drive(|live| guest(tool, live, egress)).await,
+            Way::Fresh(tool, run, job) => {
                 // Made when the run begins: the time it waits for a slot is not its own.
                 let link = self.link.clone();
                 let go = |live: Arc<Live>| {
@@ -325,6 +367,7 @@ impl ToolService {
                 run.drive(go).await
             }
             Way::Session(run) => run.drive().await,
+            Way::Inside(errand) => inside::drive(*errand).await,
         }
     }
 
@@ -376,8 +419,10 @@ impl ToolService {
 }
 
 impl Target {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match self {
+            Target::Container(name) => format!("container {name:?}"),
+            Target::Pool(name) => format!("pool {name:?}"),
             Target::Session(id, _) => id.to_string(),
             Target::Snapshot(name) => name.clone(),
         }

@@ -83,6 +83,7 @@ impl ChildCalls {
             labels: Default::default(),
             request_id: None,
             principal: self.parent.origin().principal.clone(),
+            administers: false,
             parent: Some((self.parent.origin().id, self.depth + 1)),
         };
         let called = service.begin(call).await.map_err(refused)?;

@@ -75,6 +75,7 @@ mod tests {
             labels: Default::default(),
             request_id: None,
             principal: "p".into(),
+            administers: false,
             target: None,
             parent: None,
         }

@@ -1,6 +1,6 @@
 //! Tools in the forms that models' APIs take.
 
-use super::Tool;
+use crate::domain::manifest::Manifest;
 use serde_json::{Map, Value, json};
 
 /// Which form.
@@ -15,10 +15,9 @@ pub enum Form {
 }
 
 /// One tool in one form. A tool without an input schema takes any object.
-pub fn render(tool: &Tool, form: Form) -> Map<String, Value> {
-    let manifest = tool.manifest();
+pub fn render(name: &str, manifest: &Manifest, form: Form) -> Map<String, Value> {
     let input = manifest.input_schema.clone().unwrap_or_else(|| json!({"type": "object"}));
-    let (name, description) = (tool.name(), manifest.description.as_str());
+    let description = manifest.description.as_str();
     let value = match form {
         Form::OpenAi => json!({
             "type": "function",

@@ -7,6 +7,7 @@ mod children;
 mod directory;
 mod fingerprint;
 mod forms;
+mod inside;
 mod kernels;
 pub mod manifest;
 mod schema;
@@ -16,6 +17,7 @@ pub use call::{Call, Called, Interpreting, Parameters, Target, ToolService, Work
 pub use catalog::{Catalog, CatalogConfig, CatalogObserver, Entry, Reloaded, Upload};
 pub use children::Link;
 pub use forms::{Form, render};
+pub use inside::Inside;
 pub use kernels::{BuiltInSnapshots, InterpreterKernels};
 pub use schema::{Problem, Schema};
 pub use watch::watch;

@@ -68,3 +68,30 @@ fn a_pool_from_its_making_to_its_end() {
     let late = house.casemate(&["pool", "lease", "none"]).expect(5).stderr;
     assert!(late.contains("POOL_NOT_FOUND"), "{late}");
 }
+
+#[test]
+fn tools_run_inside_containers_and_pools() {
+    if !docker() {
+        return;
+    }
+    let house = House::open();
+    let id = house.idle("box");
+    let run = |arguments: &[&str]| house.casemate(&[&["run"], arguments].concat());
+    let ran = run(&["--in", &id, "shell", "echo out; echo err >&2; exit 3"]).expect(3);
+    assert_eq!(ran.stdout, "out\n");
+    assert!(ran.stderr.starts_with("err\n"), "{}", ran.stderr);
+    let ran = run(&["--in", &id, "code", "--language", "sh", "echo $1", "--arg", "given"]).expect(0);
+    assert_eq!(ran.stdout, "given\n");
+    let refused = run(&["--in", &id, "code", "--language", "rust", "fn main() {}"]).expect(125).stderr;
+    assert!(refused.contains("rustc") && refused.contains("sh"), "{refused}");
+    run(&["--in", &id, "--pool", "p", "shell", "true"]).expect(2);
+    let schemas = house.casemate(&["tools", "schemas", "--in", &id]).expect(0).json();
+    let names: Vec<&str> =
+        schemas.as_array().unwrap().iter().map(|one| one["function"]["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["code", "files", "shell"]);
+    house.casemate(&["pool", "create", "once", BUSYBOX, "--size", "1", "--", "sleep", "100000"]).expect(0);
+    for _ in 0..2 {
+        let ran = run(&["--pool", "once", "shell", "ls -A; echo x > x"]).expect(0);
+        assert_eq!(ran.stdout, "");
+    }
+}

@@ -14,6 +14,7 @@ mod faults;
 mod files;
 mod hardening;
 mod hostile_archives;
+mod inside;
 mod lifecycle;
 mod means;
 mod pools;

@@ -101,8 +101,18 @@ async fn unknown_and_unbuilt_things_have_their_own_errors() {
     assert_eq!(status.code(), Code::InvalidArgument);
     let target = v1::ToolTarget { target: Some(v1::tool_target::Target::Pool("p".into())), ..Default::default() };
     let status = server.run(v1::ToolCall { target: Some(target), ..call("cat", "{}") }).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "TARGET_MISMATCH"));
+    assert!(status.message().contains("does not run in containers"), "{}", status.message());
+    let session = v1::tool_target::Target::SessionId(uuid::Uuid::now_v7().to_string());
+    let target = Some(v1::ToolTarget { target: Some(session), ..Default::default() });
+    let request = v1::GetToolSchemasRequest { target, ..Default::default() };
+    let status = server.tools().await.get_tool_schemas(request).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "UNIMPLEMENTED"));
-    assert!(status.message().contains("pool"), "{}", status.message());
+    assert!(status.message().contains("session"), "{}", status.message());
+    let server = Setup::new().config("[containers]\nenabled = false").start().await;
+    let target = v1::ToolTarget { target: Some(v1::tool_target::Target::ContainerId("c".into())), expected_turn: None };
+    let status = server.run(v1::ToolCall { target: Some(target), ..call("shell", "{}") }).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "BACKEND_UNAVAILABLE"));
 }
 
 #[tokio::test]

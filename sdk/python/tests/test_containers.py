@@ -69,3 +69,16 @@ def test_files_go_in_and_out(client: Client):
         with pytest.raises(NotFound) as missing:
             box.read("a")
         assert missing.value.reason == "FILE_NOT_FOUND"
+
+
+def test_tools_run_inside(client: Client):
+    with client.containers.spawn("casemate-test/python:1", ["/bin/sleep", "100000"]) as box:
+        done = client.run("python", {"code": "open('made', 'w').write('x')\n6 * 7"}, container=box.id).check()
+        assert done.value.text == "42"
+        assert [file.path for file in done.execution.result.files] == ["made"]
+        done = client.run("shell", {"command": "cat made; exit 2"}, container=box.name, return_files=["made"])
+        assert (done.output, done.exit_code) == ("x", 2)
+        names = [schema["function"]["name"] for schema in client.tool_schemas(container=box.id)]
+        assert names == ["code", "files", "python", "shell"]
+        with pytest.raises(TypeError):
+            client.run("shell", {"command": "true"}, container=box.id, pool="p")

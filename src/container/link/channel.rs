@@ -1,6 +1,7 @@
 //! One process on a link: what was asked for it, and what the guest said of it.
 
 use crate::domain::event::OutputStream;
+use crate::domain::id::ExecutionId;
 use crate::domain::io::OutputSink;
 use crate::execution::Live;
 use crate::execution::stdin::Kept;
@@ -21,7 +22,10 @@ const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A process on a link.
 pub struct Channel {
+    id: ProcessId,
     live: Arc<Live>,
+    /// What the execution had said, on each stream, before this process began.
+    before: [u64; 2],
     /// What starts it; none once it is known to have been started.
     start: Mutex<Option<Box<Spec>>>,
     resumed: bool,
@@ -59,19 +63,33 @@ struct Flow {
 }
 
 impl Channel {
-    /// A process that is to be started.
+    /// A process that is to be started, and is the execution.
     pub fn new(live: Arc<Live>, spec: Spec) -> Arc<Channel> {
-        Channel::with(live, Some(Box::new(spec)))
+        let id = *live.origin().id.as_bytes();
+        Channel::with(id, live, [0; 2], Some(Box::new(spec)))
+    }
+
+    /// A process that is to be started as one of several in an execution, one after the other.
+    pub fn step(live: Arc<Live>, spec: Spec) -> Arc<Channel> {
+        let before = live.journal().offsets();
+        Channel::with(*ExecutionId::new().as_bytes(), live, before, Some(Box::new(spec)))
     }
 
     /// A process that an earlier server started.
     pub fn resumed(live: Arc<Live>) -> Arc<Channel> {
-        Channel::with(live, None)
+        let id = *live.origin().id.as_bytes();
+        Channel::with(id, live, [0; 2], None)
     }
 
-    fn with(live: Arc<Live>, start: Option<Box<Spec>>) -> Arc<Channel> {
-        let (news, flow) = Default::default();
-        Arc::new(Channel { live, resumed: start.is_none(), start: Mutex::new(start), news, flow, told: Notify::new() })
+    fn with(id: ProcessId, live: Arc<Live>, before: [u64; 2], start: Option<Box<Spec>>) -> Arc<Channel> {
+        let ((news, flow), resumed) = (Default::default(), start.is_none());
+        Arc::new(Channel { id, live, before, resumed, start: Mutex::new(start), news, flow, told: Notify::new() })
+    }
+
+    /// Bytes of its output that are here, on each stream.
+    fn offsets(&self) -> [u64; 2] {
+        let [stdout, stderr] = self.live.journal().offsets();
+        [stdout - self.before[0], stderr - self.before[1]]
     }
 
     /// Whether an earlier server started it.
@@ -79,9 +97,9 @@ impl Channel {
         self.resumed
     }
 
-    /// Its name: the id of its execution.
+    /// Its name: the id of its execution, where it is all of that.
     pub fn id(&self) -> ProcessId {
-        *self.live.origin().id.as_bytes()
+        self.id
     }
 
     /// What is known.
@@ -110,7 +128,7 @@ impl Channel {
         if let Some(spec) = self.start.lock().as_ref() {
             encode(&ToGuest::Start { id: self.id(), spec: spec.clone() }, &[], &mut messages)?;
         }
-        let [stdout, stderr] = self.live.journal().offsets();
+        let [stdout, stderr] = self.offsets();
         let position = stdout + stderr;
         *self.flow.lock() = Flow { position, credit: WINDOW, ..Flow::default() };
         encode(&ToGuest::Attach { id: self.id(), position, credit: WINDOW }, &[], &mut messages)?;
@@ -168,7 +186,7 @@ impl Channel {
             Stream::Stdout => OutputStream::Stdout,
             Stream::Stderr => OutputStream::Stderr,
         };
-        let expected = self.live.journal().offsets()[stream as usize];
+        let expected = self.offsets()[stream as usize];
         {
             let mut flow = self.flow.lock();
             if position != flow.position || offset != expected {
@@ -186,15 +204,17 @@ impl Channel {
 
     /// Takes word of output that is lost.
     pub(super) fn lost(&self, position: u64, stdout: u64, stderr: u64) -> Result<(), String> {
-        let [before_out, before_err] = self.live.journal().offsets();
+        let [before_out, before_err] = self.offsets();
         let after = stdout.checked_add(stderr).ok_or("a gap beyond all numbers")?;
+        let beyond = |offset: u64, before: u64| offset.checked_add(before).ok_or("a gap beyond all numbers");
+        let (whole_out, whole_err) = (beyond(stdout, self.before[0])?, beyond(stderr, self.before[1])?);
         let mut flow = self.flow.lock();
         if position != flow.position || stdout < before_out || stderr < before_err || after <= position {
             return Err(format!("a gap at {position} to {stdout} and {stderr}, expected one at {}", flow.position));
         }
         flow.position = after;
         drop(flow);
-        self.live.journal().lose(stdout, stderr);
+        self.live.journal().lose(whole_out, whole_err);
         Ok(())
     }
 

@@ -209,6 +209,7 @@ impl Inner {
             EventKind::Started { .. }
             | EventKind::Progress(_)
             | EventKind::Child(_)
+            | EventKind::Stage(_)
             | EventKind::FileChunk(_)
             | EventKind::Finished { .. } => {}
         }

@@ -9,27 +9,35 @@ use std::sync::Arc;
 impl Journal {
     /// All of one stream that is kept, and whether a part of it is missing.
     pub fn collect(&self, stream: OutputStream) -> (Bytes, bool) {
+        self.collect_from(stream, 0)
+    }
+
+    /// As [`Journal::collect`], from an offset on.
+    pub fn collect_from(&self, stream: OutputStream, from: u64) -> (Bytes, bool) {
         let mut inner = self.inner.lock();
         inner.seal();
-        let pieces: Vec<&Bytes> = inner
+        let pieces: Vec<Bytes> = inner
             .head
             .iter()
             .chain(&inner.tail)
             .filter_map(|event| match &event.kind {
-                EventKind::Output { stream: of, data, .. } if *of == stream => Some(data),
+                EventKind::Output { stream: of, offset, data } if *of == stream => {
+                    let before = usize::try_from(from.saturating_sub(*offset)).unwrap_or(usize::MAX);
+                    (before < data.len()).then(|| data.slice(before..))
+                }
                 _ => None,
             })
             .collect();
         let bytes = match pieces.as_slice() {
             [] => Bytes::new(),
-            [one] => (*one).clone(),
+            [one] => one.clone(),
             many => {
-                let mut joined = BytesMut::with_capacity(many.iter().map(|piece| piece.len()).sum());
+                let mut joined = BytesMut::with_capacity(many.iter().map(Bytes::len).sum());
                 many.iter().for_each(|piece| joined.extend_from_slice(piece));
                 joined.freeze()
             }
         };
-        let missing = (bytes.len() as u64) < inner.written[stream as usize];
+        let missing = (bytes.len() as u64) < inner.written[stream as usize].saturating_sub(from);
         (bytes, missing)
     }
 

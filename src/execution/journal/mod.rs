@@ -24,7 +24,7 @@ mod tests;
 use super::ledger::Ledger;
 use crate::domain::event::{Event, EventKind, LogLevel, OutputStream, Progress};
 use crate::domain::execution::{ExecutionState, Outcome};
-use crate::domain::output::{ChildEvent, FileChunk, MAX_FILE_CHUNK, RichOutput};
+use crate::domain::output::{ChildEvent, FileChunk, MAX_FILE_CHUNK, RichOutput, Stage};
 use crate::domain::time::Timestamp;
 use bytes::Bytes;
 use inner::{Inner, Open, OpenData, Reader};
@@ -185,6 +185,11 @@ impl Journal {
     /// Appends a call of another tool, or the end of one.
     pub fn child(&self, event: ChildEvent) {
         self.append(EventKind::Child(Arc::new(event)));
+    }
+
+    /// Appends the beginning of a stage.
+    pub fn stage(&self, stage: Stage) {
+        self.append(EventKind::Stage(stage));
     }
 
     /// Appends a piece of a file, in pieces of [`MAX_FILE_CHUNK`] bytes. Answers whether there was room for it;

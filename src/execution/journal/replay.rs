@@ -87,6 +87,7 @@ impl Mark {
             | EventKind::Progress(_)
             | EventKind::RichOutput(_)
             | EventKind::Child(_)
+            | EventKind::Stage(_)
             | EventKind::FileChunk(_) => {
                 let [stdout_offset, stderr_offset] = offsets;
                 let gap = Truncated { first_sequence: sequence, stdout_offset, stderr_offset };

@@ -136,6 +136,7 @@ pub fn result(outcome: &Outcome) -> v1::ExecutionResult {
         exception: outcome.exception.as_ref().map(output::exception),
         files: outcome.files.iter().map(output::output_file).collect(),
         unlisted_files: outcome.unlisted_files,
+        stages: outcome.stages.iter().map(output::stage_result).collect(),
         session_interruption: outcome.session_interruption.as_ref().map(output::interruption),
         ..Default::default()
     };
@@ -215,6 +216,7 @@ pub fn event(id: ExecutionId, event: Event) -> v1::ExecutionEvent {
         EventKind::RichOutput(rich) => Body::RichOutput(output::rich_output(&rich)),
         EventKind::Child(child) => Body::Child(output::child(&child)),
         EventKind::FileChunk(chunk) => Body::FileChunk(output::file_chunk(&chunk)),
+        EventKind::Stage(stage) => Body::Stage(v1::StageEvent { stage: output::stage(stage).into() }),
     };
     v1::ExecutionEvent { sequence: event.sequence, time: Some(timestamp(event.time)), event: Some(body) }
 }

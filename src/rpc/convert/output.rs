@@ -4,7 +4,7 @@ use super::{json, timestamp};
 use crate::domain::interruption::{Interruption, InterruptionReason};
 use crate::domain::output::{
     ChildEvent, Content, ExceptionFrame, ExceptionInfo, FileChunk, OutputFile, Representation, RichOutput,
-    RichOutputKind,
+    RichOutputKind, Stage, StageResult,
 };
 use crate::execution::Live;
 use crate::proto::v1;
@@ -130,6 +130,28 @@ pub fn output_file(file: &OutputFile) -> v1::OutputFile {
         kept: file.kept,
         data: Bytes::new(),
         problem: file.problem.clone(),
+    }
+}
+
+/// A stage.
+pub fn stage(stage: Stage) -> v1::ExecutionStage {
+    match stage {
+        Stage::Compile => v1::ExecutionStage::Compile,
+        Stage::Run => v1::ExecutionStage::Run,
+    }
+}
+
+/// How a stage ended.
+pub fn stage_result(result: &StageResult) -> v1::StageResult {
+    let [stdout_offset, stderr_offset] = result.offsets;
+    v1::StageResult {
+        stage: stage(result.stage).into(),
+        exit_code: result.exit_code,
+        signal: result.signal.clone(),
+        run_time: Some(super::duration(result.run_time)),
+        stdout_offset,
+        stderr_offset,
+        diagnostics: result.diagnostics.clone(),
     }
 }
 

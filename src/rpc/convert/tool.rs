@@ -3,6 +3,7 @@
 use super::execution::{limits_asked, limits_request};
 use super::input::inputs;
 use super::{json, request_id, timestamp};
+use crate::container::Viewer;
 use crate::domain::event::OutputStream;
 use crate::domain::manifest::{DirectoryGrant, Manifest, OutputFormat, Runtime};
 use crate::engine::ModuleKind;
@@ -13,7 +14,6 @@ use crate::tool::{Call, Entry, Parameters, Runner, Target};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::path::PathBuf;
-use std::sync::Arc;
 use v1::tool_output::Content;
 
 /// Standard error in an answer at most.
@@ -137,12 +137,12 @@ pub enum JsonForm {
 }
 
 /// A call, and the form its answer takes.
-pub fn call(message: Option<v1::ToolCall>, principal: Arc<str>) -> Result<(Call, JsonForm)> {
+pub fn call(message: Option<v1::ToolCall>, viewer: Viewer) -> Result<(Call, JsonForm)> {
     let mut message = message.ok_or_else(|| Error::invalid("call", "is required"))?;
     if message.tool.is_empty() {
         return Err(Error::invalid("call.tool", "is required; ListTools shows what there is"));
     }
-    let target = message.target.take().map(target).transpose()?.flatten();
+    let target = message.target.take().map(|sent| target("call.target", sent)).transpose()?.flatten();
     let (inputs, stdin) = inputs(&mut message)?;
     let (parameters, form) = match message.input {
         None => (Parameters::Value(Value::Object(Default::default())), JsonForm::Structure),
@@ -162,13 +162,15 @@ pub fn call(message: Option<v1::ToolCall>, principal: Arc<str>) -> Result<(Call,
         labels: message.labels,
         request_id: request_id("call.request_id", &message.request_id)?,
         target,
-        principal,
+        principal: viewer.name,
+        administers: viewer.administers,
         parent: None,
     };
     Ok((call, form))
 }
 
-fn target(message: v1::ToolTarget) -> Result<Option<Target>> {
+/// Where something runs; `field` is where that stands.
+pub fn target(field: &str, message: v1::ToolTarget) -> Result<Option<Target>> {
     use v1::tool_target::Target as Sent;
     let expected_turn = message.expected_turn;
     let target = match message.target {
@@ -176,32 +178,40 @@ fn target(message: v1::ToolTarget) -> Result<Option<Target>> {
         Some(Sent::SessionId(id)) => {
             let id = id.parse().map_err(|_| {
                 Error::invalid(
-                    "call.target.session_id",
+                    format!("{field}.session_id"),
                     "expected the id of a session, a UUID; ListSessions shows them",
                 )
             })?;
             return Ok(Some(Target::Session(id, expected_turn)));
         }
         Some(Sent::SnapshotId(name)) if name.is_empty() => {
-            return Err(Error::invalid("call.target.snapshot_id", "expected the id or name of a snapshot"));
+            return Err(Error::invalid(format!("{field}.snapshot_id"), "expected the id or name of a snapshot"));
         }
         Some(Sent::SnapshotId(name)) => Some(Target::Snapshot(name)),
-        Some(Sent::ContainerId(_)) => {
-            return Err(Error::Unimplemented { feature: "running a tool in a container (call.target.container_id)" });
+        Some(Sent::ContainerId(name)) if name.is_empty() => {
+            return Err(Error::invalid(format!("{field}.container_id"), "expected the id or name of a container"));
         }
-        Some(Sent::Pool(_)) => {
-            return Err(Error::Unimplemented { feature: "running a tool in a pool (call.target.pool)" });
+        Some(Sent::ContainerId(name)) => Some(Target::Container(name)),
+        Some(Sent::Pool(name)) if name.is_empty() => {
+            return Err(Error::invalid(format!("{field}.pool"), "expected the name of a pool"));
         }
+        Some(Sent::Pool(name)) => Some(Target::Pool(name)),
     };
     match expected_turn {
-        Some(_) => Err(Error::invalid("call.target.expected_turn", "needs call.target.session_id")),
+        Some(_) => Err(Error::invalid(format!("{field}.expected_turn"), format!("needs {field}.session_id"))),
         None => Ok(target),
     }
 }
 
+/// Where the output of its last stage begins; of a run without stages, its own.
+fn last_stage(live: &Live) -> [u64; 2] {
+    let outcome = live.execution().outcome;
+    outcome.and_then(|outcome| outcome.stages.last().map(|stage| stage.offsets)).unwrap_or_default()
+}
+
 /// What a run printed, in the form that fits.
 pub fn output(live: &Live, format: OutputFormat, form: JsonForm) -> v1::ToolOutput {
-    let (bytes, truncated) = live.journal().collect(OutputStream::Stdout);
+    let (bytes, truncated) = live.journal().collect_from(OutputStream::Stdout, last_stage(live)[0]);
     let json_content = || {
         if truncated || matches!(format, OutputFormat::Text | OutputFormat::Bytes) {
             return None;
@@ -229,7 +239,7 @@ pub fn output(live: &Live, format: OutputFormat, form: JsonForm) -> v1::ToolOutp
 
 /// The end of standard error, as text.
 pub fn stderr(live: &Live) -> String {
-    let (bytes, _) = live.journal().collect(OutputStream::Stderr);
+    let (bytes, _) = live.journal().collect_from(OutputStream::Stderr, last_stage(live)[1]);
     let tail = bytes.len().saturating_sub(STDERR_TAIL);
     String::from_utf8_lossy(&bytes[tail..]).into_owned()
 }
@@ -242,7 +252,7 @@ mod tests {
     fn a_turn_is_expected_of_a_session_only() {
         let with = |target: Option<v1::ToolTarget>| {
             let message = v1::ToolCall { tool: "t".into(), target, ..Default::default() };
-            call(Some(message), "p".into()).map(|_| ())
+            call(Some(message), Viewer { name: "p".into(), administers: false }).map(|_| ())
         };
         let turn = v1::ToolTarget { expected_turn: Some(3), ..Default::default() };
         assert!(matches!(with(Some(turn)), Err(Error::InvalidArgument(_))));

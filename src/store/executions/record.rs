@@ -4,7 +4,7 @@ use super::{timestamp, unsigned};
 use crate::domain::execution::{Execution, ExecutionState, Origin, Outcome, Subject};
 use crate::domain::id::{ExecutionId, RequestId, SessionId};
 use crate::domain::limits::Limits;
-use crate::store::version1;
+use crate::store::{version1, version2};
 use rusqlite::Row;
 use rusqlite::types::Type;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Version of the blob. Those of version 1 have no version byte: they begin with the subject's kind, 0 or 1.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// The columns that [`execution`] reads.
 pub(super) const COLUMNS: &str =
@@ -55,6 +55,13 @@ impl From<version1::Detail> for Detail {
     }
 }
 
+impl From<version2::Detail> for Detail {
+    fn from(old: version2::Detail) -> Self {
+        let version2::Detail { subject, limits, outcome, session, session_turn, parent, target } = old;
+        Detail { subject, limits, outcome: outcome.map(Into::into), session, session_turn, parent, target }
+    }
+}
+
 /// What of a record is not in columns.
 pub(super) fn detail(execution: &Execution) -> rusqlite::Result<Vec<u8>> {
     let origin = &execution.origin;
@@ -75,6 +82,7 @@ fn read_detail(blob: &[u8]) -> Result<Detail, String> {
     let told = |error: postcard::Error| error.to_string();
     match blob.split_first() {
         Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(told),
+        Some((2, rest)) => postcard::from_bytes::<version2::Detail>(rest).map(Into::into).map_err(told),
         Some((0 | 1, _)) => postcard::from_bytes::<version1::Detail>(blob).map(Into::into).map_err(told),
         Some((version, _)) => Err(format!("unknown version {version}")),
         None => Err("it is empty".into()),

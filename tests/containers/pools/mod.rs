@@ -75,6 +75,16 @@ impl House {
         self.until_pool(name, |pool| pool.state() == v1::PoolState::Ready && at_rest(stats(pool))).await
     }
 
+    /// A pool of busyboxes with as many idle containers as it should have.
+    pub async fn filled(&self, name: &str, size: u32) {
+        self.create(pool(name, size)).await.unwrap();
+        self.full(name).await;
+    }
+
+    pub async fn figures(&self, name: &str) -> v1::PoolStats {
+        *stats(&self.pool(name).await)
+    }
+
     async fn lease(&self, request: v1::LeaseContainerRequest) -> Result<v1::Lease, Status> {
         Ok(self.pools().await.lease_container(request).await?.into_inner().lease.unwrap())
     }

@@ -35,7 +35,7 @@ _CHUNK = 1 << 20
 # Options of a start that say what the run gets besides its parameters.
 _INPUTS = ("files", "arguments", "environment", "stdin", "return_files")
 # And those that say where it runs.
-_TARGETS = ("session", "expected_turn", "snapshot")
+_TARGETS = ("session", "expected_turn", "snapshot", "container", "pool")
 _DROPPED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
 
 
@@ -83,15 +83,18 @@ class Client:
         session: str = "",
         expected_turn: int | None = None,
         snapshot: str = "",
+        container: str = "",
+        pool: str = "",
     ) -> Result:
         """Runs a tool to its end. ``timeout``, in seconds, ends the call and the run with it. What the tool
         does wrong is in the result, not an exception; :meth:`Result.check` makes it one.
 
         ``files`` (by path), ``arguments``, ``environment`` and ``return_files`` (patterns such as
         ``"out/*.png"``) are for interpreters and containers; ``stdin`` is for every tool. ``session`` runs it in
-        a session, by id; ``snapshot`` in a fresh isolate from a snapshot, by name or id."""
+        a session, by id; ``snapshot`` in a fresh isolate from a snapshot, by name or id; ``container`` inside a
+        container, by name or id; ``pool`` inside a container of a pool, which is destroyed afterwards."""
         given = inputs(files, arguments, environment, stdin, return_files)
-        given |= _target(session, expected_turn, snapshot)
+        given |= _target(session, expected_turn, snapshot, container, pool)
         call = _call(tool, parameters, limits, labels, request_id, False, given)
         request = tools_pb2.ExecuteToolRequest(call=call)
         return Result.of(self._unary(self._tools.ExecuteTool, request, timeout))
@@ -113,11 +116,13 @@ class Client:
         session: str = "",
         expected_turn: int | None = None,
         snapshot: str = "",
+        container: str = "",
+        pool: str = "",
     ) -> Iterator[execution.ExecutionEvent]:
         """Runs a tool and yields its events as they happen, each once, also over dropped connections.
         Leaving the iterator does not end the run. Inputs as :meth:`run`."""
         given = inputs(files, arguments, environment, stdin, return_files)
-        given |= _target(session, expected_turn, snapshot)
+        given |= _target(session, expected_turn, snapshot, container, pool)
         call = _call(tool, parameters, limits, labels, request_id, keep_stdin_open, given)
         stream = self._tools.ExecuteToolStream(
             tools_pb2.ExecuteToolStreamRequest(call=call), metadata=self._metadata()
@@ -345,10 +350,14 @@ class Client:
         """Removes a tool."""
         self._unary(self._tools.DeleteTool, tools_pb2.DeleteToolRequest(name=name, request_id=request_id))
 
-    def tool_schemas(self, format: str = "openai", names: Iterable[str] = ()) -> list[dict[str, Any]]:
-        """Tools in the form of a model's API: ``openai``, ``anthropic`` or ``mcp``."""
+    def tool_schemas(
+        self, format: str = "openai", names: Iterable[str] = (), container: str = ""
+    ) -> list[dict[str, Any]]:
+        """Tools in the form of a model's API: ``openai``, ``anthropic`` or ``mcp``. With ``container``, by name or
+        id: those that its image can run."""
         value = tools_pb2.SchemaFormat.Value(f"SCHEMA_FORMAT_{format.upper()}")
-        request = tools_pb2.GetToolSchemasRequest(names=names, format=value)
+        target = _target(container=container).get("target")
+        request = tools_pb2.GetToolSchemasRequest(names=names, format=value, target=target)
         return [MessageToDict(schema) for schema in self._unary(self._tools.GetToolSchemas, request).schemas]
 
     def _metadata(self) -> list[tuple[str, str]]:
@@ -361,14 +370,16 @@ class Client:
             raise errors.from_rpc(error) from None
 
 
-def _target(session: str = "", expected_turn: int | None = None, snapshot: str = "") -> dict[str, Any]:
-    if session and snapshot:
-        raise TypeError("a run is in a session or from a snapshot, not both")
+def _target(
+    session: str = "", expected_turn: int | None = None, snapshot: str = "", container: str = "", pool: str = ""
+) -> dict[str, Any]:
+    targets = {"session_id": session, "snapshot_id": snapshot, "container_id": container, "pool": pool}
+    targets = {name: target for name, target in targets.items() if target}
+    if len(targets) > 1:
+        raise TypeError("a run is in a session, from a snapshot, in a container or in a pool; name one of them")
     if expected_turn is not None and not session:
         raise TypeError("expected_turn is for runs in a session")
-    if session:
-        return {"target": tools_pb2.ToolTarget(session_id=session, expected_turn=expected_turn)}
-    return {"target": tools_pb2.ToolTarget(snapshot_id=snapshot)} if snapshot else {}
+    return {"target": tools_pb2.ToolTarget(**targets, expected_turn=expected_turn)} if targets else {}
 
 
 def _call(

@@ -399,9 +399,8 @@ class GetToolSchemasRequest(google.protobuf.message.Message):
 
     @property
     def target(self) -> global___ToolTarget:
-        """Where they are to run; unset means here, as WASM. With a container or a pool: only tools that can run
-        there, each with what its image offers (the languages of `code`, the kernels of `notebook`). With a
-        session: only the session's tool.
+        """Where they are to run; unset means here, as WASM. With a container: only tools that can run there, each
+        with what its image offers (the languages of `code`). UNIMPLEMENTED for other targets.
         """
 
     def __init__(
@@ -562,8 +561,8 @@ class ToolCall(google.protobuf.message.Message):
     def return_files(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Files whose contents to keep and return: paths relative to the scratch directory or the workspace, "*"
         for any name, "**" for any number of directories. At most 64. None means every new or changed file of
-        a fresh WASM isolate, which are lost otherwise, and no contents from sessions and containers, where the
-        files stay. The result lists the files in any case.
+        a fresh WASM isolate and of a pool's container, which are lost otherwise, and no contents from sessions
+        and containers, where the files stay. The result lists the files in any case.
         """
 
     def __init__(
@@ -635,7 +634,7 @@ class ToolTarget(google.protobuf.message.Message):
     snapshot_id: builtins.str
     """A fresh isolate from this snapshot."""
     container_id: builtins.str
-    """A running container, by id."""
+    """A running container, by id or name."""
     pool: builtins.str
     """A container leased from this pool for this one run."""
     expected_turn: builtins.int
