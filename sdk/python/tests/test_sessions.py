@@ -69,7 +69,7 @@ def test_a_figure_is_saved_by_the_client(client: Client, tmp_path):
 
 
 def test_what_contradicts_itself_is_refused(client: Client):
-    with pytest.raises(TypeError, match="not both"):
+    with pytest.raises(TypeError, match="name one"):
         client.run("python", {"code": "1"}, session="a", snapshot="b")
     with pytest.raises(TypeError, match="expected_turn"):
         client.run("python", {"code": "1"}, expected_turn=1)
