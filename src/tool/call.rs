@@ -4,26 +4,23 @@ use super::children::{ChildCalls, Link};
 use super::fingerprint::fingerprint;
 use super::inside::{self, Accepted, Errand, Inside};
 use super::kernels::InterpreterKernels;
+use super::labels::check_labels;
+use super::module::{guest, refuse_inputs};
 use super::{Catalog, Runner, Tool, builtin};
 use crate::container::Viewer;
-use crate::domain::event::OutputStream;
-use crate::domain::execution::{Exit, OutputViolation, Subject};
+use crate::domain::execution::Subject;
 use crate::domain::id::{ExecutionId, RequestId, SessionId};
 use crate::domain::input::Inputs;
 use crate::domain::limits::{Limits, LimitsPolicy, LimitsRequest};
 use crate::domain::manifest::OutputFormat;
-use crate::engine::{self, DenyAll, Egress};
+use crate::engine::{DenyAll, Egress};
 use crate::error::{Error, Result, Violation};
-use crate::execution::{Begun, Ended, Lane, Live, Registry, Run, Start};
+use crate::execution::{Begun, Lane, Live, Registry, Run, Start};
 use crate::session::{SessionCall, SessionCalled, SessionRun, Sessions, kernel};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-const MAX_LABELS: usize = 64;
-const MAX_LABEL_KEY: usize = 63;
-const MAX_LABEL_VALUE: usize = 255;
 
 /// Runs tools: the catalog, the registry and the server's limits in one hand.
 pub struct ToolService {
@@ -427,91 +424,4 @@ impl Target {
             Target::Snapshot(name) => name.clone(),
         }
     }
-}
-
-async fn guest(tool: Arc<Tool>, live: Arc<Live>, egress: Arc<dyn Egress>) -> Ended {
-    let Runner::Module(program) = &tool.runner else {
-        return Ended::new(Exit::Internal, "an interpreter was to run without code");
-    };
-    let run = engine::Run {
-        limits: live.origin().limits,
-        args: vec![tool.name.to_string()],
-        environment: tool.environment.clone(),
-        directories: tool.directories.clone(),
-        input: live.clone(),
-        output: live.clone(),
-        meter: live.meter().clone(),
-        egress,
-    };
-    match program.run(run).await {
-        Ok(ended) => match ended.exit {
-            Exit::Exited { code: 0 } => check_output(&tool, &live),
-            exit => Ended::new(exit, ended.message),
-        },
-        Err(error) => Ended::new(Exit::Internal, error.to_string()),
-    }
-}
-
-/// A guest that ended well must also have printed what its manifest promises.
-fn check_output(tool: &Tool, live: &Live) -> Ended {
-    let good = Ended::new(Exit::Exited { code: 0 }, "");
-    if tool.output.is_none() && tool.manifest.output != OutputFormat::Json {
-        return good;
-    }
-    let invalid = |pointer: String, description: String| OutputViolation { pointer, description };
-    let (bytes, truncated) = live.journal().collect(OutputStream::Stdout);
-    let violations = if truncated {
-        vec![invalid(String::new(), "it was cut: it exceeded limits.output_bytes".into())]
-    } else {
-        match serde_json::from_slice::<Value>(&bytes) {
-            Err(error) => vec![invalid(String::new(), format!("is not JSON: {error}"))],
-            Ok(value) => match tool.output.as_ref().map_or(Ok(()), |schema| schema.check(&value)) {
-                Ok(()) => return good,
-                Err(problems) => problems.into_iter().map(|problem| invalid(problem.pointer, problem.text)).collect(),
-            },
-        }
-    };
-    Ended::new(
-        Exit::OutputInvalid { code: 0, violations },
-        format!("tool {:?} ended well, but its output is not what its manifest promises", tool.name),
-    )
-}
-
-/// Refuses what only interpreters and containers take: a run without what it was given would be a wrong one.
-fn refuse_inputs(inputs: &Inputs) -> Result<()> {
-    let given = [
-        (!inputs.files.is_empty(), "files", "files"),
-        (!inputs.arguments.is_empty(), "arguments", "arguments"),
-        (!inputs.environment.is_empty(), "environment", "environment variables; their manifest sets them"),
-        (!inputs.return_files.is_empty(), "return_files", "files, and leave none"),
-    ];
-    let refuse = |(_, field, what): &(bool, &str, &str)| {
-        Violation::new(format!("call.{field}"), format!("tools from WASM modules take no {what}"))
-    };
-    let violations: Vec<Violation> = given.iter().filter(|(given, ..)| *given).map(refuse).collect();
-    if violations.is_empty() { Ok(()) } else { Err(Error::InvalidArgument(violations)) }
-}
-
-/// Checks labels against the contract's bounds; `field` is where they stand.
-pub fn check_labels(field: &str, labels: &BTreeMap<String, String>) -> Result<()> {
-    let mut violations = Vec::new();
-    if labels.len() > MAX_LABELS {
-        violations.push(Violation::new(field, format!("are {}; at most {MAX_LABELS}", labels.len())));
-    }
-    for (key, value) in labels.iter().take(MAX_LABELS) {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'/');
-        if !(1..=MAX_LABEL_KEY).contains(&key.len()) || !key.bytes().all(plain) {
-            violations.push(Violation::new(
-                field,
-                format!("key {key:?}: expected 1 to {MAX_LABEL_KEY} of a-z, A-Z, 0-9, '_', '-', '.' and '/'"),
-            ));
-        }
-        if value.len() > MAX_LABEL_VALUE {
-            violations.push(Violation::new(
-                field,
-                format!("value of {key:?} is {} bytes long; at most {MAX_LABEL_VALUE}", value.len()),
-            ));
-        }
-    }
-    if violations.is_empty() { Ok(()) } else { Err(Error::InvalidArgument(violations)) }
 }

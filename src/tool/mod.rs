@@ -9,16 +9,19 @@ mod fingerprint;
 mod forms;
 mod inside;
 mod kernels;
+mod labels;
 pub mod manifest;
+mod module;
 mod schema;
 mod watch;
 
-pub use call::{Call, Called, Interpreting, Parameters, Target, ToolService, Work, check_labels};
+pub use call::{Call, Called, Interpreting, Parameters, Target, ToolService, Work};
 pub use catalog::{Catalog, CatalogConfig, CatalogObserver, Entry, Reloaded, Upload};
 pub use children::Link;
 pub use forms::{Form, render};
 pub use inside::Inside;
 pub use kernels::{BuiltInSnapshots, InterpreterKernels};
+pub use labels::check_labels;
 pub use schema::{Problem, Schema};
 pub use watch::watch;
 

@@ -1,7 +1,7 @@
 //! The tool `files`: what an agent does with files, without a process.
 
 use super::Ground;
-use crate::container::files::{FileWrite, NewDirectory, WriteMode};
+use crate::container::files::{NewDirectory, WriteMode};
 use crate::domain::event::OutputStream;
 use crate::domain::execution::Exit;
 use crate::domain::file::{FileInfo, FileKind};
@@ -11,7 +11,7 @@ use crate::execution::{Ended, Live};
 use crate::tool::Call;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 /// Bytes that are read at most in one call.
@@ -125,7 +125,7 @@ async fn operate(ground: &Ground, parameters: &Value) -> Result<Value> {
     match text(parameters, "operation") {
         "read" => {
             let offset = number("offset").unwrap_or(0);
-            let (info, data) = read(ground, path, offset, number("length").unwrap_or(MAX_READ)).await?;
+            let (info, data) = ground.read(path, offset, number("length").unwrap_or(MAX_READ)).await?;
             let end = offset + data.len() as u64;
             let base64 = text(parameters, "encoding") == "base64";
             let content = match std::str::from_utf8(&data) {
@@ -143,7 +143,7 @@ async fn operate(ground: &Ground, parameters: &Value) -> Result<Value> {
         operation @ ("write" | "append") => {
             let mode = if operation == "write" { WriteMode::Replace } else { WriteMode::Append };
             let data = content(parameters)?;
-            let info = write(ground, path, mode, data.clone()).await?;
+            let info = ground.write(path, mode, None, data.clone()).await?;
             Ok(json!({"path": shown(&info), "size": info.size, "written": data.len()}))
         }
         "edit" => edit(ground, path, parameters).await,
@@ -182,29 +182,9 @@ fn is_text(data: &[u8]) -> bool {
         && !data.contains(&0)
 }
 
-async fn read(ground: &Ground, path: &str, offset: u64, length: u64) -> Result<(FileInfo, Bytes)> {
-    let reading = ground.containers.read_file(&ground.id, &ground.viewer, path, offset, Some(length));
-    let (info, mut reader) = reading.await?;
-    let mut all = BytesMut::new();
-    while let Some(data) = reader.next().await? {
-        all.extend_from_slice(&data);
-    }
-    Ok((info, all.freeze()))
-}
-
-async fn write(ground: &Ground, path: &str, mode: WriteMode, data: Bytes) -> Result<FileInfo> {
-    let size = Some(data.len() as u64);
-    let write = FileWrite { path: path.to_owned(), mode, permissions: None, parents: true, size, digest: None };
-    let mut writer = ground.containers.write_file(&ground.id, &ground.viewer, write).await?;
-    if !data.is_empty() {
-        writer.write(data).await?;
-    }
-    Ok(writer.finish().await?.file)
-}
-
 async fn edit(ground: &Ground, path: &str, parameters: &Value) -> Result<Value> {
     let (old, new) = (text(parameters, "old"), text(parameters, "new"));
-    let (info, data) = read(ground, path, 0, MAX_EDIT + 1).await?;
+    let (info, data) = ground.read(path, 0, MAX_EDIT + 1).await?;
     if data.len() as u64 > MAX_EDIT {
         let text = format!("{} has {} bytes; at most {MAX_EDIT} can be edited", shown(&info), info.size);
         return Err(Error::invalid("call.parameters.path", text));
@@ -221,7 +201,7 @@ async fn edit(ground: &Ground, path: &str, parameters: &Value) -> Result<Value> 
             return Err(Error::invalid("call.parameters.old", text));
         }
     }
-    let info = write(ground, path, WriteMode::Replace, content.replace(old, new).into()).await?;
+    let info = ground.write(path, WriteMode::Replace, None, content.replace(old, new).into()).await?;
     Ok(json!({"path": shown(&info), "size": info.size, "replaced": places}))
 }
 

@@ -34,21 +34,38 @@ pub(super) struct Seen {
 }
 
 impl Ground {
-    /// Puts a file in place, whole.
-    pub(super) async fn put(&self, path: &str, data: Bytes, mode: u32) -> Result<()> {
-        let write = FileWrite {
-            path: format!("{}/{path}", self.place.directory()),
-            mode: WriteMode::Replace,
-            permissions: Some(mode),
-            parents: true,
-            size: Some(data.len() as u64),
-            digest: None,
-        };
+    /// Writes a file, by a path of the container or one below the workspace.
+    pub(super) async fn write(
+        &self,
+        path: &str,
+        mode: WriteMode,
+        permissions: Option<u32>,
+        data: Bytes,
+    ) -> Result<FileInfo> {
+        let size = Some(data.len() as u64);
+        let write = FileWrite { path: path.to_owned(), mode, permissions, parents: true, size, digest: None };
         let mut writer = self.containers.write_file(&self.id, &self.viewer, write).await?;
         if !data.is_empty() {
             writer.write(data).await?;
         }
-        writer.finish().await.map(drop)
+        Ok(writer.finish().await?.file)
+    }
+
+    /// A file, by such a path, and a piece of its content.
+    pub(super) async fn read(&self, path: &str, offset: u64, length: u64) -> Result<(FileInfo, Bytes)> {
+        let reading = self.containers.read_file(&self.id, &self.viewer, path, offset, Some(length));
+        let (info, mut reader) = reading.await?;
+        let mut all = BytesMut::new();
+        while let Some(data) = reader.next().await? {
+            all.extend_from_slice(&data);
+        }
+        Ok((info, all.freeze()))
+    }
+
+    /// Puts a file in place, whole.
+    pub(super) async fn put(&self, path: &str, data: Bytes, mode: u32) -> Result<()> {
+        let path = format!("{}/{path}", self.place.directory());
+        self.write(&path, WriteMode::Replace, Some(mode), data).await.map(drop)
     }
 
     /// Puts the files of a call in place.
@@ -68,16 +85,11 @@ impl Ground {
     /// A file, at most so many bytes of it. None if it is not there.
     pub(super) async fn take(&self, path: &str, most: u64) -> Result<Option<Bytes>> {
         let path = format!("{}/{path}", self.place.directory());
-        let (_, mut reader) = match self.containers.read_file(&self.id, &self.viewer, &path, 0, Some(most)).await {
-            Ok(found) => found,
-            Err(Error::File { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let mut all = BytesMut::new();
-        while let Some(data) = reader.next().await? {
-            all.extend_from_slice(&data);
+        match self.read(&path, 0, most).await {
+            Ok((_, data)) => Ok(Some(data)),
+            Err(Error::File { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(Some(all.freeze()))
     }
 
     /// What is in the workspace now.

@@ -53,8 +53,7 @@ fn toolchain(language: &Language, programs: &Programs) -> Option<&'static Toolch
         let last = toolchain.run.first().filter(|program| !program.starts_with('{'));
         programs.has(toolchain.program) && last.is_none_or(|program| programs.has(program))
     };
-    let found = LANGUAGES.iter().find(|one| one.name == language.name)?;
-    found.toolchains.iter().find(there)
+    language.toolchains.iter().find(there)
 }
 
 fn text<'a>(parameters: &'a Value, key: &str) -> Option<&'a str> {
@@ -139,12 +138,9 @@ pub(super) fn plan(
     }
     plan.run.extend(arguments.iter().cloned());
     // Compilers write where they may; a home may not be there or not be theirs.
-    for (name, below) in [("HOME", ""), ("TMPDIR", "/tmp"), ("GOCACHE", "/go"), ("GOPATH", "/gopath")] {
-        if kind == Kind::Code && plan.compile.is_some() {
-            plan.environment.insert(name.into(), format!("{own}{below}"));
-        }
-    }
-    if plan.environment.contains_key("TMPDIR") {
+    if plan.compile.is_some() {
+        let places = [("HOME", ""), ("TMPDIR", "/tmp"), ("GOCACHE", "/go"), ("GOPATH", "/gopath")];
+        plan.environment = places.map(|(name, below)| (name.to_owned(), format!("{own}{below}"))).into();
         plan.files.push(("tmp/.keep".into(), Bytes::new()));
     }
     Ok(plan)

@@ -219,7 +219,7 @@ impl Job {
     }
 
     async fn tell_files(&self, before: &Seen, ended: &mut Ended) -> std::result::Result<(), String> {
-        let all = [PathPattern::parse("**").map_err(|problem| problem.clone())?];
+        let all = [PathPattern::parse("**")?];
         let wanted = match &self.inputs.return_files[..] {
             // They are lost with the container.
             [] if self.ground.is_for_once() => &all[..],
