@@ -8,7 +8,7 @@ use self::accept::Accept;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::container::docker::{Address, Docker, DockerConfig, Tls};
-use crate::container::{Containers, ContainersParts};
+use crate::container::{Containers, ContainersParts, gate};
 use crate::engine::{Compiler, DenyAll, Engine, EngineConfig, Pagemap};
 use crate::error::{Error, Result};
 use crate::execution::{Registry, RegistryConfig};
@@ -400,6 +400,7 @@ async fn containers(
         registry,
         config: section.bounds(policy, &config.store.directory, output),
         observer: Arc::new(observers::Containers::new(metrics.clone(), health.clone())),
+        gate: Arc::new(gate::Closed),
     };
     let containers = Containers::open(parts).await?;
     let counted = Arc::downgrade(&containers);

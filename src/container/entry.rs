@@ -1,7 +1,9 @@
 //! One container in memory: what it is, how it stands, what runs in it.
 
 use super::changes::Changes;
+use super::gate;
 use super::link::Link;
+use super::manager::has_network;
 use super::unsupervised::Handle;
 use crate::domain::container::{Container, ContainerOrigin, ContainerState, ContainerStatus, Control, EndReason};
 use crate::domain::id::ExecutionId;
@@ -183,6 +185,20 @@ impl Entry {
 
     pub(super) fn set_link(&self, link: Link) {
         *self.link.lock() = Some(link);
+    }
+
+    /// Whether its processes have a gate: those that reach no network otherwise, and whose supervisor passes them on.
+    pub(super) fn has_gate(&self) -> bool {
+        !has_network(self.origin.spec.policy) && !self.is_unsupervised()
+    }
+
+    /// Variables that its processes have.
+    pub(super) fn environment(&self) -> BTreeMap<String, String> {
+        let mut all = self.origin.environment.clone();
+        if self.has_gate() {
+            gate::point(&mut all);
+        }
+        all
     }
 
     /// Whether it has no supervisor, and never will.

@@ -1,5 +1,6 @@
 //! The supervisor's program, and a directory for each container that sees it.
 
+use super::gate::Gate;
 use super::link::Link;
 use crate::domain::id::ContainerId;
 use casemate_guest::protocol::Settings;
@@ -9,6 +10,7 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The supervisor, as build.rs built it.
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/casemate-guest"));
@@ -67,11 +69,11 @@ impl Guests {
     }
 
     /// Listens for the guest of a container.
-    pub(super) fn listen(&self, id: ContainerId, settings: Settings) -> io::Result<Link> {
+    pub(super) fn listen(&self, id: ContainerId, settings: Settings, gate: Arc<dyn Gate>) -> io::Result<Link> {
         // By way of a descriptor, because the path of a socket is short and that of a directory may not be.
         let directory = File::open(self.path(id))?;
         let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()));
-        Link::listen(&path, id, settings)
+        Link::listen(&path, id, settings, gate)
     }
 
     /// Removes the directory of a container.

@@ -3,6 +3,7 @@
 use super::backend::{Backend, BackendError, BackendFacts, ImageFacts};
 use super::changes::Changes;
 use super::entry::Entry;
+use super::gate::Gate;
 use super::guests::Guests;
 use super::policy::ContainerPolicy;
 use super::raise::ControlMode;
@@ -112,6 +113,7 @@ pub struct Containers {
     pub(super) config: ContainersConfig,
     pub(super) observer: Arc<dyn ContainersObserver>,
     pub(super) guests: Guests,
+    pub(super) gate: Arc<dyn Gate>,
     pub(super) installation: String,
     pub(super) changes: Arc<Changes>,
     pub(super) entries: DashMap<ContainerId, Arc<Entry>>,
@@ -155,12 +157,14 @@ pub struct ContainersParts {
     pub config: ContainersConfig,
     /// Who hears of them.
     pub observer: Arc<dyn ContainersObserver>,
+    /// What answers processes that want out.
+    pub gate: Arc<dyn Gate>,
 }
 
 impl Containers {
     /// Opens what there is: containers that live are found again in the background, with the processes in them.
     pub async fn open(parts: ContainersParts) -> Result<Arc<Containers>> {
-        let ContainersParts { backend, store, registry, config, observer } = parts;
+        let ContainersParts { backend, store, registry, config, observer, gate } = parts;
         let fresh = ContainerId::new().to_string();
         let installation = store.write(move |db| containers::installation(db, &fresh)).await?;
         let records = store.read(containers::all).await?;
@@ -171,6 +175,7 @@ impl Containers {
         let unknown = Err("it was not asked yet".to_owned());
         let containers = Arc::new_cyclic(|this| Containers {
             backend,
+            gate,
             store,
             registry,
             config,

@@ -6,6 +6,7 @@ mod changes;
 pub mod docker;
 mod entry;
 pub mod files;
+pub mod gate;
 mod guests;
 mod keeping;
 mod lending;

@@ -7,8 +7,12 @@ pub use super::link::Speaker;
 
 use super::manager::{Containers, Viewer};
 use crate::error::{Error, Result};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use casemate_guest::protocol::{Failure, Request};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Bytes that are read at once.
+const BUFFER: usize = 64 << 10;
 
 /// The way to the ports of a container.
 pub struct Ports {
@@ -94,6 +98,47 @@ impl Connection {
                 None => Heard::Cut(Cut::Ended),
             };
         }
+    }
+
+    /// Passes bytes on both ways until each has ended, or one is cut.
+    pub async fn relay(mut self, stream: impl AsyncRead + AsyncWrite) {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let speaker = self.speaker();
+        let into = async {
+            let mut buffer = BytesMut::new();
+            loop {
+                buffer.reserve(BUFFER);
+                match reader.read_buf(&mut buffer).await {
+                    Ok(0) => {
+                        speaker.finish();
+                        // The guest says when both ways are done.
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(_) if speaker.send(buffer.split().freeze()).await => {}
+                    _ => return,
+                }
+            }
+        };
+        let out = async {
+            // What nobody takes any more is thrown away: a connection that is cut for it would lose the last words.
+            loop {
+                let _ = match self.next().await {
+                    Heard::Data(data) => writer.write_all(&data).await,
+                    Heard::End => writer.shutdown().await,
+                    Heard::Done | Heard::Cut(_) => return,
+                };
+            }
+        };
+        tokio::select! {
+            () = out => {}
+            () = into => {}
+        }
+    }
+}
+
+impl From<Conversation> for Connection {
+    fn from(conversation: Conversation) -> Connection {
+        Connection { conversation }
     }
 }
 

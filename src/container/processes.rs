@@ -110,7 +110,7 @@ impl Containers {
         }
         let spec = Spec {
             command: bytes(&origin.main),
-            environment: pairs(&origin.environment),
+            environment: pairs(&entry.environment()),
             directory: origin.spec.working_directory.clone().into_bytes(),
             user: User::Guest,
             terminal: None,
@@ -267,7 +267,7 @@ impl Containers {
                 User::Named(user.as_bytes().to_vec())
             }
         };
-        let mut environment = if new.clear_environment { BTreeMap::new() } else { entry.origin.environment.clone() };
+        let mut environment = if new.clear_environment { BTreeMap::new() } else { entry.environment() };
         if new.terminal.is_some() {
             environment.entry("TERM".into()).or_insert_with(|| "xterm-256color".into());
         }

@@ -2,6 +2,7 @@
 
 use super::backend::{BackendError, Bind, Blueprint, Standing};
 use super::entry::Entry;
+use super::gate;
 use super::guests::Guests;
 use super::link::Link;
 use super::manager::{Containers, backend_error, has_network};
@@ -221,9 +222,9 @@ impl Containers {
             journal_bytes: self.config.journal_bytes,
             processes: GUEST_PROCESSES,
             main: (!entry.origin.main.is_empty()).then(|| *main.as_bytes()),
-            gate: None,
+            gate: entry.has_gate().then_some(gate::PORT),
         };
-        let link = self.guests.listen(entry.origin.id, settings)?;
+        let link = self.guests.listen(entry.origin.id, settings, self.gate.clone())?;
         entry.set_link(link.clone());
         Ok(link)
     }

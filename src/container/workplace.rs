@@ -120,7 +120,7 @@ impl Workplace {
     /// to the execution.
     pub async fn run(&self, live: &Arc<Live>, step: Step, until: Instant) -> Ended {
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let mut environment = self.entry.origin.environment.clone();
+        let mut environment = self.entry.environment();
         environment.extend(step.environment);
         let directory = if step.directory.is_empty() { self.directory().to_owned() } else { step.directory };
         let spec = Spec {

@@ -120,7 +120,7 @@ async fn what_ended_while_there_was_no_server_is_known_to_the_next() {
     // One that was taken away meanwhile.
     let taken = house.idle().await;
     let lost = house.start(&taken.id, shell("echo kept; sleep 1000")).await.unwrap();
-    house.run(&taken.id, "true").await;
+    house.until(&lost.id, "kept").await;
     let folder = house.server.take().unwrap().kill();
     ask(&["rm", "-f", &taken.backend_id]);
     house.server = Some(Server::start(folder).await);

@@ -12,6 +12,7 @@ mod archives;
 mod crash;
 mod faults;
 mod files;
+mod gate;
 mod hardening;
 mod hostile_archives;
 mod inside;

@@ -407,6 +407,7 @@ async fn the_end_of_a_container_is_the_end_of_what_runs_in_it() {
     let house = House::open().await;
     let container = house.idle().await;
     let execution = house.start(&container.id, shell("echo begun; sleep 1000")).await.unwrap();
+    house.until(&execution.id, "begun").await;
     let killed = house.kill(&container.id).await;
     assert_eq!(killed.ended_execution_ids, std::slice::from_ref(&execution.id));
     let ran = house.follow(&execution.id, 0).await;

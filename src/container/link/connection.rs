@@ -1,6 +1,8 @@
 //! One connection of the guest.
 
+use super::conversation::Conversation;
 use super::{LinkState, Shared};
+use crate::container::ports::Connection;
 use crate::execution::stdin::Kept;
 use bytes::{Bytes, BytesMut};
 use casemate_guest::protocol::{Decoder, FromGuest, Process, ToGuest, VERSION, encode};
@@ -163,8 +165,17 @@ fn hear(shared: &Arc<Shared>, message: FromGuest, payload: Bytes) -> Result<(), 
             tracing::debug!(container = %shared.container, %problem, "a guest refused");
         }
         FromGuest::Pong { .. } => {}
-        // There is no gate yet for the guest to connect to.
-        FromGuest::Connected { .. } | FromGuest::NoGate { .. } => return Err("it speaks of a gate".into()),
+        FromGuest::Connected { .. } | FromGuest::NoGate { .. } if shared.settings.gate.is_none() => {
+            return Err("it speaks of a gate, and there is none".into());
+        }
+        FromGuest::Connected { channel } => {
+            let connection = Connection::from(Conversation::opened(shared, channel)?);
+            tokio::spawn(shared.gate.serve(shared.container, connection));
+        }
+        FromGuest::NoGate { port, mut problem } => {
+            problem.truncate(problem.floor_char_boundary(200));
+            tracing::warn!(container = %shared.container, port, %problem, "its processes do not reach the gate");
+        }
         FromGuest::Began { .. }
         | FromGuest::Data { .. }
         | FromGuest::DataEnd { .. }

@@ -6,7 +6,7 @@
 use super::Shared;
 use bytes::Bytes;
 use casemate_guest::protocol::{Answer, Entry, Event, FromGuest, Request, Stat, ToGuest, WINDOW, entries, events};
-use casemate_guest::protocol::{CHANNELS, Failure};
+use casemate_guest::protocol::{CHANNELS, Failure, GATE_CONNECTIONS};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub struct Conversation {
     /// Bytes taken and not granted again.
     taken: u64,
     over: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// The side of a conversation that speaks. Cheap to clone; what is said after the end goes nowhere.
@@ -87,8 +87,17 @@ struct Flow {
 
 /// All conversations of a link.
 pub(super) struct Talks {
-    open: Mutex<(u64, HashMap<u64, Arc<Talk>>)>,
+    open: Mutex<Open>,
     places: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct Open {
+    /// The last number that was given to one of the server's opening.
+    ours: u64,
+    /// The last that the guest gave on this connection.
+    theirs: u64,
+    talks: HashMap<u64, Arc<Talk>>,
 }
 
 impl Default for Talks {
@@ -100,7 +109,9 @@ impl Default for Talks {
 impl Talks {
     /// The connection is gone, and all channels with it.
     pub(super) fn end(&self) {
-        for (_, talk) in self.open.lock().1.drain() {
+        let mut open = self.open.lock();
+        open.theirs = 0;
+        for (_, talk) in open.talks.drain() {
             talk.end();
         }
     }
@@ -131,7 +142,7 @@ impl Talks {
                 return Ok(());
             }
             FromGuest::Done { channel, result } => {
-                let talk = self.open.lock().1.remove(&channel).ok_or_else(|| unknown(channel))?;
+                let talk = self.open.lock().talks.remove(&channel).ok_or_else(|| unknown(channel))?;
                 let inbox = talk.flow.lock().inbox.take();
                 if let Some(inbox) = inbox {
                     let _ = inbox.send((Said::Done(result), 0));
@@ -151,7 +162,7 @@ impl Talks {
     }
 
     fn find(&self, channel: u64) -> Result<Arc<Talk>, String> {
-        self.open.lock().1.get(&channel).cloned().ok_or_else(|| unknown(channel))
+        self.open.lock().talks.get(&channel).cloned().ok_or_else(|| unknown(channel))
     }
 }
 
@@ -176,18 +187,37 @@ impl Conversation {
         let flow = Flow { out: WINDOW, allowed: WINDOW, inbox: Some(send), gone: false };
         let talk = {
             let mut open = shared.talks.open.lock();
-            open.0 += 2;
-            let talk = Arc::new(Talk { id: open.0, flow: Mutex::new(flow), room: Notify::new() });
-            open.1.insert(talk.id, talk.clone());
+            open.ours += 2;
+            let talk = Arc::new(Talk { id: open.ours, flow: Mutex::new(flow), room: Notify::new() });
+            open.talks.insert(talk.id, talk.clone());
             talk
         };
         let message = ToGuest::Open { channel: talk.id, request: Box::new(request) };
         if let Err(unheard) = shared.try_say(&message) {
-            shared.talks.open.lock().1.remove(&talk.id);
+            shared.talks.open.lock().talks.remove(&talk.id);
             return Err(unheard);
         }
         let speaker = Speaker { shared: shared.clone(), talk };
-        Ok(Conversation { speaker, inbox, taken: 0, over: false, _place: place })
+        Ok(Conversation { speaker, inbox, taken: 0, over: false, _place: Some(place) })
+    }
+
+    /// One that the guest opened; an error says how it does not fit.
+    pub(super) fn opened(shared: &Arc<Shared>, channel: u64) -> Result<Conversation, String> {
+        let (send, inbox) = mpsc::unbounded_channel();
+        let flow = Flow { out: WINDOW, allowed: WINDOW, inbox: Some(send), gone: false };
+        let talk = Arc::new(Talk { id: channel, flow: Mutex::new(flow), room: Notify::new() });
+        let mut open = shared.talks.open.lock();
+        if channel.is_multiple_of(2) || channel <= open.theirs {
+            return Err(format!("it opens channel {channel} after {}", open.theirs));
+        }
+        if open.talks.keys().filter(|number| !number.is_multiple_of(2)).count() >= GATE_CONNECTIONS {
+            return Err(format!("it opens more than {GATE_CONNECTIONS} channels"));
+        }
+        open.theirs = channel;
+        open.talks.insert(channel, talk.clone());
+        drop(open);
+        let speaker = Speaker { shared: shared.clone(), talk };
+        Ok(Conversation { speaker, inbox, taken: 0, over: false, _place: None })
     }
 
     /// What speaks in it, for whoever listens meanwhile.

@@ -15,6 +15,7 @@ mod tests;
 pub use channel::Channel;
 pub use conversation::{Conversation, Said, Speaker, Unheard};
 
+use super::gate::Gate;
 use crate::domain::id::ContainerId;
 use bytes::BytesMut;
 use casemate_guest::protocol::{FrameError, ProcessId, Request, Settings, Signal, Terminal, ToGuest, encode};
@@ -52,6 +53,8 @@ pub struct Link {
 struct Shared {
     container: ContainerId,
     settings: Settings,
+    /// What answers there, if the settings say that there is a gate.
+    gate: Arc<dyn Gate>,
     /// The process on the host that is the guest, once it is known.
     pid: watch::Sender<Option<u32>>,
     state: watch::Sender<LinkState>,
@@ -71,10 +74,11 @@ struct Outbox {
 
 impl Link {
     /// Listens for the guest of a container on a socket at `path`, which is replaced if it is there.
-    pub fn listen(path: &Path, container: ContainerId, settings: Settings) -> io::Result<Link> {
+    pub fn listen(path: &Path, container: ContainerId, settings: Settings, gate: Arc<dyn Gate>) -> io::Result<Link> {
         let shared = Arc::new(Shared {
             container,
             settings,
+            gate,
             pid: watch::Sender::new(None),
             state: watch::Sender::new(LinkState::Waiting),
             outbox: Mutex::default(),

@@ -156,3 +156,62 @@ async fn every_lie_about_a_conversation_ends_the_link() {
         assert_eq!(conversation.next().await, None);
     }
 }
+
+/// A guest that was greeted.
+async fn greeted(world: &World) -> Guest {
+    let mut guest = world.guest().await;
+    guest.hello(VERSION, Vec::new()).await;
+    world.link.connected().await.unwrap();
+    guest
+}
+
+#[tokio::test]
+async fn a_process_at_the_gate_is_answered() {
+    let world = world().await;
+    let mut guest = greeted(&world).await;
+    for channel in [1, 3, 9] {
+        guest.say(FromGuest::Connected { channel }, b"").await;
+        guest.say(FromGuest::Data { channel }, b"may I?").await;
+        let (_, payload) = guest.find(|message| *message == ToGuest::Data { channel }).await;
+        assert_eq!(&*payload, b"may I?");
+        guest.say(FromGuest::DataEnd { channel }, b"").await;
+        guest.until(|message| *message == ToGuest::DataEnd { channel }).await;
+        guest.say(FromGuest::Done { channel, result: Ok(Answer::Done) }, b"").await;
+    }
+    // One that is not told where the gate is goes on without.
+    guest.say(FromGuest::NoGate { port: 3128, problem: "it is taken".into() }, b"").await;
+    // Numbers begin again with a connection, and what was open is over.
+    guest.say(FromGuest::Connected { channel: 11 }, b"").await;
+    drop(guest);
+    let stream = UnixStream::connect(world.folder.path().join("s")).await.unwrap();
+    let mut guest = Guest { stream, decoder: Decoder::default(), id: [0; 16] };
+    guest.hello(VERSION, Vec::new()).await;
+    guest.say(FromGuest::Connected { channel: 1 }, b"").await;
+    guest.say(FromGuest::DataEnd { channel: 1 }, b"").await;
+    guest.until(|message| *message == ToGuest::DataEnd { channel: 1 }).await;
+    world.link.close();
+}
+
+#[tokio::test]
+async fn every_lie_about_the_gate_ends_the_link() {
+    type Lie = fn() -> Vec<u64>;
+    let lies: [(&str, Lie); 4] = [
+        ("opens channel 2", || vec![2]),
+        ("opens channel 5 after 5", || vec![5, 5]),
+        ("opens channel 3 after 5", || vec![5, 3]),
+        ("more than 128", || (0..=128).map(|number| number * 2 + 1).collect()),
+    ];
+    for (problem, lie) in lies {
+        let world = world().await;
+        let mut guest = greeted(&world).await;
+        for channel in lie() {
+            guest.say(FromGuest::Connected { channel }, b"").await;
+        }
+        let found = world.broken().await;
+        assert!(found.contains(problem), "{found}");
+    }
+    let world = with(Settings::default()).await;
+    let mut guest = greeted(&world).await;
+    guest.say(FromGuest::Connected { channel: 1 }, b"").await;
+    assert!(world.broken().await.contains("there is none"));
+}

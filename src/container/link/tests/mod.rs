@@ -3,6 +3,7 @@
 mod conversations;
 
 use super::*;
+use crate::container::ports::{Connection, Heard};
 use crate::domain::event::OutputStream;
 use crate::domain::execution::Subject;
 use crate::domain::limits::LimitsPolicy;
@@ -10,6 +11,7 @@ use crate::execution::{Begun, Lane, Live, NoObserver, Registry, RegistryConfig, 
 use crate::store::Store;
 use bytes::Bytes;
 use casemate_guest::protocol::{Decoder, Exit, FromGuest, Process, Spec, Stream, VERSION};
+use futures_core::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -19,7 +21,27 @@ struct World {
     run: Run,
 }
 
+/// A gate that says what it hears.
+struct Echo;
+
+impl Gate for Echo {
+    fn serve(&self, _: ContainerId, mut connection: Connection) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let speaker = connection.speaker();
+            while let Heard::Data(data) = connection.next().await {
+                speaker.send(data).await;
+            }
+            speaker.finish();
+            connection.next().await;
+        })
+    }
+}
+
 async fn world() -> World {
+    with(Settings { gate: Some(3128), ..Settings::default() }).await
+}
+
+async fn with(settings: Settings) -> World {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(Store::in_memory().unwrap());
     let config = RegistryConfig { ledgers: Some(folder.path().join("ledgers")), ..RegistryConfig::default() };
@@ -41,7 +63,7 @@ async fn world() -> World {
         lane: Lane::new("l", 1),
     };
     let Begun::New(run) = registry.begin_outside(start).await.unwrap() else { unreachable!("it is new") };
-    let link = Link::listen(&folder.path().join("s"), container, Settings::default()).unwrap();
+    let link = Link::listen(&folder.path().join("s"), container, settings, Arc::new(Echo)).unwrap();
     World { folder, link, run }
 }
 
@@ -91,7 +113,17 @@ impl Guest {
 
     /// Reads until the server says this.
     async fn until(&mut self, wanted: impl Fn(&ToGuest) -> bool) {
-        while !wanted(&self.next().await.0) {}
+        self.find(wanted).await;
+    }
+
+    /// As [`Guest::until`], with what came.
+    async fn find(&mut self, wanted: impl Fn(&ToGuest) -> bool) -> (ToGuest, Bytes) {
+        loop {
+            let said = self.next().await;
+            if wanted(&said.0) {
+                return said;
+            }
+        }
     }
 
     /// What the server says next.
