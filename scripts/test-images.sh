@@ -4,6 +4,7 @@
 #   casemate-test/empty:1     nothing but one static program that ends at once: no shell, no /etc, no libc
 #   casemate-test/python:1    Python 3 with its standard library, on busybox
 #   casemate-test/languages:1 a C compiler (tcc), bash, Lua and Perl besides
+#   casemate-test/jupyter:1   ipykernel besides Python
 # Those that are there already stay.
 set -euo pipefail
 
@@ -61,6 +62,21 @@ if missing python; then
   done
   rm -rf p/usr/share/{doc,man,locale} unpacked
   import python p 'ENV PATH=/usr/bin:/bin' 'WORKDIR /workspace' 'CMD ["/usr/bin/python3"]'
+fi
+if missing jupyter; then
+  mkdir j
+  docker create casemate-test/python:1 > container
+  docker export "$(cat container)" | tar -C j --exclude=dev --exclude=proc --exclude=sys -xf -
+  docker rm "$(cat container)" >/dev/null
+  mkdir -p j/{dev,proc,sys}
+  # For the interpreter in the image, which need not be the one here.
+  python3 -m venv pip
+  pip/bin/pip install --quiet --disable-pip-version-check --target j/usr/lib/python3/dist-packages \
+    --only-binary :all: --python-version 3.11 --implementation cp --abi cp311 --platform manylinux2014_x86_64 \
+    --platform manylinux_2_28_x86_64 --platform any ipykernel==7.1.0
+  mkdir -p j/usr/share/jupyter
+  mv j/usr/lib/python3/dist-packages/share/jupyter/kernels j/usr/share/jupyter/
+  import jupyter j 'ENV PATH=/usr/bin:/bin' 'WORKDIR /workspace' 'CMD ["/usr/bin/python3"]'
 fi
 if missing languages; then
   mkdir l

@@ -22,7 +22,8 @@ use crate::store::Store;
 use crate::store::executions::Retention;
 use crate::telemetry::{Metrics, ModuleReadings};
 use crate::tool::{
-    BuiltInSnapshots, Catalog, CatalogConfig, Inside, InterpreterKernels, Interpreting, Link, ToolService,
+    BuiltInSnapshots, Catalog, CatalogConfig, Inside, InterpreterKernels, Interpreting, Link, NotebookKernels,
+    ToolService,
 };
 use crate::{http, rpc, tool};
 use std::future::Future;
@@ -332,17 +333,6 @@ impl Parts {
             .iter()
             .map(|interpreter| InterpreterKernels::new(interpreter.clone(), Arc::new(DenyAll), link.clone()).into())
             .collect();
-        let sessions = Sessions::open(SessionsParts {
-            store: store.clone(),
-            registry: registry.clone(),
-            directory: data.clone(),
-            config: config.sessions.bounds(),
-            kernels: kernels.iter().map(|kernels| kernels.clone() as Arc<dyn Kernels>).collect(),
-            built_ins: Arc::new(BuiltInSnapshots(interpreters)),
-            observer: Arc::new(observers::Sessions::new(health.clone())),
-        })
-        .await?;
-        let interpreting = Interpreting { sessions: sessions.clone(), kernels, link };
         let containers = containers(config, store.clone(), registry.clone(), metrics, health).await?;
         let (pools, inside) = match &containers {
             Some(containers) => {
@@ -352,6 +342,19 @@ impl Parts {
             }
             None => (None, None),
         };
+        let mut holders: Vec<Arc<dyn Kernels>> = kernels.iter().map(|kernels| kernels.clone() as _).collect();
+        holders.extend(inside.iter().map(|inside| NotebookKernels::new(inside.clone()) as _));
+        let sessions = Sessions::open(SessionsParts {
+            store: store.clone(),
+            registry: registry.clone(),
+            directory: data.clone(),
+            config: config.sessions.bounds(),
+            kernels: holders,
+            built_ins: Arc::new(BuiltInSnapshots(interpreters)),
+            observer: Arc::new(observers::Sessions::new(health.clone())),
+        })
+        .await?;
+        let interpreting = Interpreting { sessions: sessions.clone(), kernels, link };
         let most = config.execution.max_parameters;
         let tools = ToolService::new(catalog, registry.clone(), limits, most, interpreting, inside);
         observers::read_from(metrics, registry.clone(), &store, tools.catalog(), &sessions);

@@ -47,6 +47,7 @@ pub mod execution;
 pub mod health;
 pub mod http;
 pub mod interpreter;
+pub mod jupyter;
 pub mod pool;
 pub mod proto;
 pub mod rpc;

@@ -33,4 +33,4 @@ pub use processes::{NewProcess, outside_limits};
 pub use raise::ControlMode;
 pub use spawn::Order;
 pub use wish::{ResourcesWish, Wish};
-pub use workplace::{Step, Workplace};
+pub use workplace::{Service, Step, Workplace};

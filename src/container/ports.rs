@@ -64,11 +64,17 @@ impl Containers {
 impl Ports {
     /// Connects to a port on the loopback interface.
     pub async fn connect(&self, port: u16) -> std::result::Result<Connection, Cut> {
-        let mut conversation = match self.place.ask(Request::Connect { port }).await {
-            Ok(conversation) => conversation,
-            Err(Error::Overloaded { .. }) => return Err(Cut::TooMany),
-            Err(_) => return Err(Cut::Ended),
-        };
+        match self.place.ask(Request::Connect { port }).await {
+            Ok(conversation) => Connection::begun(conversation).await,
+            Err(Error::Overloaded { .. }) => Err(Cut::TooMany),
+            Err(_) => Err(Cut::Ended),
+        }
+    }
+}
+
+impl Connection {
+    /// Once it stands.
+    pub(super) async fn begun(mut conversation: Conversation) -> std::result::Result<Connection, Cut> {
         match conversation.next().await {
             Some(Said::Began(_)) => {
                 conversation.widen();
@@ -78,9 +84,7 @@ impl Ports {
             _ => Err(Cut::Ended),
         }
     }
-}
 
-impl Connection {
     /// What sends on it, while somebody listens.
     pub fn speaker(&self) -> Speaker {
         self.conversation.speaker().clone()

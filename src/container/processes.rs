@@ -129,7 +129,7 @@ impl Containers {
     }
 
     /// Sends a process to the guest, and minds it until its end is recorded. Answers once it runs.
-    async fn launch(&self, entry: Arc<Entry>, link: Link, run: Run, spec: Spec) -> Result<Arc<Live>> {
+    pub(super) async fn launch(&self, entry: Arc<Entry>, link: Link, run: Run, spec: Spec) -> Result<Arc<Live>> {
         let live = run.live().clone();
         let channel = Channel::new(live.clone(), spec);
         if let Err(error) = link.start(channel.clone()) {
@@ -355,7 +355,7 @@ fn never_began(known: Arc<Live>) -> Result<Arc<Live>> {
     }
 }
 
-fn subject(container: ContainerId, command: Vec<String>, tty: bool) -> Subject {
+pub(super) fn subject(container: ContainerId, command: Vec<String>, tty: bool) -> Subject {
     Subject::Process { container: container.to_string().into(), command, tty }
 }
 

@@ -2,16 +2,19 @@
 //! process, with work on files between them.
 
 use super::entry::{Entry, Way};
-use super::link::{Channel, Link};
+use super::link::{Channel, Link, Unheard};
 use super::manager::{Containers, Viewer};
+use super::ports::{Connection, Cut};
 use super::process::{self, Feed};
-use super::processes::{bytes, pairs, target};
+use super::processes::{bytes, outside_limits, pairs, subject, target};
 use super::variables;
 use crate::domain::execution::Exit;
-use crate::domain::id::ContainerId;
+use crate::domain::id::{ContainerId, ExecutionId};
+use crate::domain::limits::Limits;
 use crate::error::{Error, Result, Violation};
-use crate::execution::{Ended, Lane, Live};
-use casemate_guest::protocol::{Spec, User};
+use crate::execution::{Begun, Ended, Lane, Live, Start};
+use bytes::Bytes;
+use casemate_guest::protocol::{Request, Spec, User};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +41,59 @@ pub struct Step {
     pub input: bool,
 }
 
+/// A process that serves others, and goes on whether or not there is a server.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its execution's id. There is one process of an id.
+    pub id: ExecutionId,
+    /// Program and arguments; it starts in the workspace.
+    pub command: Vec<String>,
+    /// Variables on top of the container's.
+    pub environment: BTreeMap<String, String>,
+    /// How long it lives at most.
+    pub life: Duration,
+    /// Whose it is.
+    pub principal: Arc<str>,
+    /// Labels of its execution.
+    pub labels: BTreeMap<String, String>,
+}
+
 impl Containers {
+    /// Starts a process that serves others. It takes none of the slots of its container.
+    pub async fn serve(&self, place: &Workplace, service: Service) -> Result<Arc<Live>> {
+        let mut environment = place.entry.environment();
+        environment.extend(service.environment);
+        let spec = Spec {
+            command: bytes(&service.command),
+            environment: pairs(&environment),
+            directory: place.directory().as_bytes().to_vec(),
+            user: User::Guest,
+            terminal: None,
+            keep_stdin_open: false,
+            wall_time_ms: Some(u64::try_from(service.life.as_millis()).unwrap_or(u64::MAX)),
+        };
+        let limits = Limits { wall_time: service.life, output_bytes: self.output_bytes(None), ..outside_limits() };
+        let start = Start {
+            id: Some(service.id),
+            subject: subject(place.container(), service.command, false),
+            principal: service.principal,
+            request: None,
+            labels: service.labels,
+            limits,
+            stdin: Bytes::new(),
+            stdin_given: Bytes::new(),
+            stdin_open: false,
+            session: None,
+            parent: None,
+            target: place.target(),
+            lane: Lane::new("a service", 1),
+        };
+        match self.registry.begin_outside(start).await? {
+            Begun::Existing(live) => Ok(live),
+            Begun::New(run) => self.launch(place.entry.clone(), place.link.clone(), run, spec).await,
+        }
+    }
+
     /// A container to work in.
     pub async fn workplace(&self, name: &str, viewer: &Viewer) -> Result<Workplace> {
         let entry = self.find(name, viewer)?;
@@ -97,6 +152,20 @@ impl Workplace {
     pub fn search_path(&self) -> Vec<&str> {
         let path = self.entry.origin.environment.get("PATH").map_or(PATH, String::as_str);
         path.split(':').filter(|directory| directory.starts_with('/')).collect()
+    }
+
+    /// A variable of its programs.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.entry.origin.environment.get(name).map(String::as_str)
+    }
+
+    /// A connection to a port of its loopback interface.
+    pub async fn connect(&self, port: u16) -> std::result::Result<Connection, Cut> {
+        match self.link.open(Request::Connect { port }) {
+            Ok(conversation) => Connection::begun(conversation).await,
+            Err(Unheard::TooMany) => Err(Cut::TooMany),
+            Err(_) => Err(Cut::Ended),
+        }
     }
 
     /// Something runs in it now.

@@ -1,6 +1,6 @@
 //! Sessions: what keeps state between calls, how it stands, how it was interrupted, how it ended.
 
-use super::id::{ExecutionId, RequestId, SessionId, SnapshotId};
+use super::id::{ContainerId, ExecutionId, RequestId, SessionId, SnapshotId};
 use super::interruption::{Interruption, InterruptionReason};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -158,6 +158,27 @@ pub struct SessionOrigin {
     pub forked_from: Option<SessionId>,
     /// The turn it began with: 0, or the turn of its origin for a fork.
     pub first_turn: u64,
+    /// Where its kernel lives, if not in the server. Kept beside the rest in records.
+    #[serde(skip)]
+    pub home: Option<Home>,
+}
+
+/// Where somebody wants a kernel to live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HomeWish {
+    /// In the container of this name or id.
+    Container(String),
+    /// In a container of this pool.
+    Pool(String),
+}
+
+/// Where a kernel lives that does not live in the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Home {
+    /// In this container.
+    Container(ContainerId),
+    /// In a container that is leased from this pool for as long as the session lives.
+    Pool(String),
 }
 
 impl SessionOrigin {

@@ -46,8 +46,10 @@ impl Sessions {
             Some(parameters) => serde_json::Value::Object(json::from_struct("parameters", parameters)?).to_string(),
             None => "{}".into(),
         };
+        let (snapshot, home) = to::target(request.target)?;
         let new = NewSession {
-            snapshot: to::snapshot(request.target)?,
+            snapshot,
+            home,
             limits: to::limits_request(request.limits.as_ref())?,
             durability: to::durability(request.durability)?,
             environment: input::variables("environment", request.environment)?,

@@ -108,7 +108,12 @@ impl Sessions {
         if ticket.is_first() {
             check_turn(&entry, call.expected_turn)?;
         }
-        let run = match self.registry().begin_later(call.start).await? {
+        // What runs in a container takes none of the slots of what runs here.
+        let begun = match entry.is_housed() {
+            true => self.registry().begin_beside(call.start).await?,
+            false => self.registry().begin_later(call.start).await?,
+        };
+        let run = match begun {
             Begun::New(run) => run,
             Begun::Existing(live) => return Ok(SessionCalled::Existing(live)),
         };
@@ -204,6 +209,17 @@ impl SessionRun {
     /// Waits for its turn and a slot, runs the call, and records how it ended. A call that never began is an
     /// error as well.
     pub async fn drive(self: Box<Self>) -> Result<Arc<Live>> {
+        if !self.listed.entry.is_housed() {
+            return self.go().await;
+        }
+        // A task of its own: the kernel is interrupted, and not lost, when whoever waits for this leaves.
+        let leaves = Leaves(Some(self.live().clone()));
+        let done = tokio::spawn(self.go()).await;
+        leaves.stays();
+        done.map_err(|error| Error::Internal(format!("a call in a session was lost: {error}")))?
+    }
+
+    async fn go(self: Box<Self>) -> Result<Arc<Live>> {
         let SessionRun { sessions, listed, run, ticket, expected_turn, given } = *self;
         let refusal = Mutex::new(None);
         let entry = listed.entry.clone();
@@ -230,6 +246,23 @@ impl SessionRun {
     }
 }
 
+/// Ends a run whose caller leaves.
+struct Leaves(Option<Arc<Live>>);
+
+impl Leaves {
+    fn stays(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        if let Some(live) = self.0.take() {
+            live.end(Ended::new(Exit::Cancelled, "the call that ran it ended early, and so did the run"));
+        }
+    }
+}
+
 struct Waits<'a> {
     sessions: &'a Arc<Sessions>,
     entry: &'a Arc<Entry>,
@@ -249,7 +282,10 @@ impl Waits<'_> {
             let pass = ticket.pass().await.ok_or(Error::ShuttingDown)?;
             entry.open()?;
             check_turn(entry, expected_turn)?;
-            let slot = turnstile.slot().await?;
+            let slot = match entry.is_housed() {
+                true => None,
+                false => Some(turnstile.slot().await?),
+            };
             let kernel = match entry.take_kernel() {
                 Some(kernel) => kernel,
                 None => sessions.wake(entry).await?,
@@ -267,7 +303,7 @@ impl Waits<'_> {
                 return Err(entry.closed_error(closure));
             }
             standing.running = Some(live.origin().id);
-            if entry.is_durable() && !standing.row_unsaved {
+            if (entry.is_durable() || entry.is_housed()) && !standing.row_unsaved {
                 // So that a kill is noticed as a loss, even when nothing else gets to the disk.
                 drop(sessions.write_row(entry, &mut standing));
             }
@@ -278,9 +314,10 @@ impl Waits<'_> {
         live.journal().start(0);
         let Given { parameters, inputs } = given;
         let turn = Turn { number, live: live.clone(), parameters, inputs };
+        let heeds = kernel.heeds();
         let turned = tokio::select! {
             biased;
-            ended = live.end_wished() => {
+            ended = live.end_wished(), if !heeds => {
                 let reason = match ended.exit {
                     Exit::TimedOut => InterruptionReason::TimedOut,
                     _ => InterruptionReason::Cancelled,
@@ -305,6 +342,21 @@ impl Waits<'_> {
                 drop((saving, pass));
                 Ok(with_interruption(ended, interruption))
             }
+            Turned::Over(ended, reason, message) => {
+                cut.armed = false;
+                kernel.end();
+                {
+                    let mut standing = entry.standing.lock();
+                    standing.running = None;
+                    let change = standing.forget_kernel();
+                    sessions.count_memory(change);
+                    // The run has its end, and needs none from the session.
+                    standing.calls.retain(|call| call.origin().id != live.origin().id);
+                }
+                sessions.close_behind(entry, reason, message);
+                drop(pass);
+                Ok(ended)
+            }
         }
     }
 
@@ -326,9 +378,14 @@ impl Waits<'_> {
             if standing.closure.is_none() {
                 standing.turn = number;
                 standing.last_active = Timestamp::now();
-                standing.unsaved.get_or_insert(now);
                 standing.last_end = now;
                 standing.row_old = true;
+                if entry.is_housed() {
+                    // All that a later server has to know.
+                    drop(sessions.write_row(entry, &mut standing));
+                } else {
+                    standing.unsaved.get_or_insert(now);
+                }
             }
         }
         sessions.count_memory(entry.put_kernel(kernel));
@@ -346,7 +403,10 @@ struct Cut<'a> {
 
 impl Drop for Cut<'_> {
     fn drop(&mut self) {
-        if self.armed {
+        if self.armed && self.entry.is_housed() {
+            // Only the end of the server cuts those off, and their kernels live on.
+            self.live.end(Ended::new(Exit::ServerShutdown, "the server went down"));
+        } else if self.armed {
             let id = Some(self.live.origin().id);
             let interruption = self.sessions.lose(self.entry, InterruptionReason::Cancelled, id);
             let ended = Ended::new(Exit::Cancelled, "the call that ran it ended early, and so did the run");

@@ -48,7 +48,7 @@ impl Sessions {
         if let Some(kernel) = entry.take_kernel() {
             let change = entry.standing.lock().forget_kernel();
             self.count_memory(change);
-            drop(kernel);
+            kernel.end();
         }
         self.told_durable(entry.id(), None);
         let (sessions, entry) = (self.clone(), entry.clone());

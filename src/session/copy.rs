@@ -83,6 +83,7 @@ impl Sessions {
         self.accepts()?;
         let entry = self.owned(fork.session, &fork.principal)?;
         entry.open()?;
+        entry.is_copied()?;
         let rooms = self.take_rooms(&fork.principal, u64::from(fork.count))?;
         self.make_room().await?;
         let mut held = self.hold(&entry).await?;
@@ -145,6 +146,7 @@ impl Sessions {
     async fn freeze(self: &Arc<Self>, wanted: SessionSnapshot) -> Result<SnapshotStanding> {
         self.accepts()?;
         let entry = self.owned(wanted.session, &wanted.principal)?;
+        entry.is_copied()?;
         entry.open()?;
         let kernels = self.kernels(&entry.origin.tool)?.clone();
         // The name first: a state is not copied for a name that is taken.

@@ -132,7 +132,7 @@ impl Entry {
         if standing.closure.is_some() {
             let change = standing.forget_kernel();
             drop(standing);
-            drop(kernel);
+            kernel.end();
             return change;
         }
         let change = signed(memory) - signed(standing.memory);
@@ -148,6 +148,8 @@ impl Entry {
             image: self.image.clone(),
             limits: self.origin.limits,
             environment: self.origin.environment.clone(),
+            principal: self.origin.principal.clone(),
+            home: self.origin.home.clone(),
             parameters: self.origin.parameters.clone(),
         }
     }
@@ -155,6 +157,17 @@ impl Entry {
     /// Gives up its place among the open sessions.
     pub fn release_room(&self) {
         drop(self.room.lock().take());
+    }
+
+    /// Whether its kernel lives elsewhere, and is there whether or not the server is.
+    pub fn is_housed(&self) -> bool {
+        self.origin.home.is_some()
+    }
+
+    /// An error if its state cannot be had as data.
+    pub fn is_copied(&self) -> Result<(), Error> {
+        let feature = "a copy of a session in a container; SnapshotContainer keeps its files";
+        if self.is_housed() { Err(Error::Unimplemented { feature }) } else { Ok(()) }
     }
 
     pub fn is_durable(&self) -> bool {
@@ -212,6 +225,7 @@ impl Entry {
             checkpoint: standing.chain.clone(),
             interruption: standing.interruption.clone(),
             closure: standing.closure.clone(),
+            home: self.origin.home.clone(),
         }
     }
 }

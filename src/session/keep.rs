@@ -148,7 +148,8 @@ impl Sessions {
             .iter()
             .filter_map(|entry| {
                 let standing = entry.standing.lock();
-                let idle = standing.in_memory && standing.calls.is_empty() && !standing.starting;
+                // One that lives elsewhere takes nothing here.
+                let idle = standing.in_memory && standing.calls.is_empty() && !standing.starting && !entry.is_housed();
                 idle.then(|| (!entry.is_durable(), standing.last_active, entry.value().clone()))
             })
             .collect();
@@ -174,6 +175,9 @@ impl Sessions {
         let entries: Vec<Arc<Entry>> = self.entries.iter().map(|entry| entry.value().clone()).collect();
         for entry in &entries {
             if entry.standing.lock().closure.is_some() {
+                continue;
+            }
+            if entry.is_housed() {
                 continue;
             }
             if !entry.is_durable() {

@@ -3,7 +3,7 @@
 use crate::domain::id::{SessionId, SnapshotId};
 use crate::domain::input::Inputs;
 use crate::domain::interruption::InterruptionReason;
-use crate::domain::session::SessionLimits;
+use crate::domain::session::{ClosureReason, Home, HomeWish, SessionLimits};
 use crate::error::{Error, Result};
 use crate::execution::{Ended, Live};
 use bytes::Bytes;
@@ -32,6 +32,26 @@ pub trait Kernels: Send + Sync + 'static {
     /// Brings a kernel back. `layers` are what [`Kernel::freeze`] gave: a whole state, then what changed since,
     /// in order; their digests were checked. A freeze of what changed then counts from this state.
     fn thaw(&self, spec: KernelSpec, layers: Vec<Frozen>) -> BoxFuture<'_, std::result::Result<Box<dyn Kernel>, Thaw>>;
+
+    /// Where a kernel is to live, by a name that a caller gave. An error unless this makes kernels that live outside
+    /// of the server, and that one may live there; without a name, unless it makes kernels that live in the server.
+    fn home(&self, wanted: Option<HomeWish>, _principal: &Arc<str>) -> Result<Option<Home>> {
+        match wanted {
+            None => Ok(None),
+            Some(_) => Err(Error::invalid(
+                "target",
+                format!(
+                    "names a container or a pool; {:?} lives in the server. The tool for those is \"notebook\"",
+                    self.tool()
+                ),
+            )),
+        }
+    }
+
+    /// Finds a kernel again that lives outside of the server and went on while there was none.
+    fn resume(&self, _spec: KernelSpec) -> BoxFuture<'_, std::result::Result<Box<dyn Kernel>, Thaw>> {
+        Box::pin(std::future::ready(Err(Thaw::Unusable("it lived in the server".into()))))
+    }
 
     /// Writes what [`Kernel::image`] gave as the files of a snapshot into `directory`, which is there and empty.
     /// Called off the async workers. Files are flushed to disk by whoever calls.
@@ -77,6 +97,19 @@ pub trait Kernel: Send + 'static {
     /// ends it too, and loses the kernel's state.
     fn turn(&mut self, turn: Turn) -> BoxFuture<'_, Turned>;
 
+    /// Whether [`Kernel::turn`] minds itself that somebody wants the run to end. It may keep its state then.
+    fn heeds(&self) -> bool {
+        false
+    }
+
+    /// Its end, for one that can end by itself between turns: why the session is over, as the end of a sentence.
+    fn ending(&self) -> Option<BoxFuture<'static, (ClosureReason, String)>> {
+        None
+    }
+
+    /// Ends it. One that lives outside of the server goes on if it is merely dropped.
+    fn end(self: Box<Self>);
+
     /// Memory of its own in bytes: what dropping it would free.
     fn memory_bytes(&self) -> u64;
 
@@ -103,6 +136,10 @@ pub struct KernelSpec {
     pub limits: SessionLimits,
     /// Environment variables.
     pub environment: BTreeMap<String, String>,
+    /// Whose session it is.
+    pub principal: Arc<str>,
+    /// Where the kernel lives, if not in the server.
+    pub home: Option<Home>,
     /// What the tool takes at the start of a session, as the text of a JSON object.
     pub parameters: String,
 }
@@ -125,6 +162,8 @@ pub enum Turned {
     Alive(Ended),
     /// The kernel's state is lost.
     Dead(Ended, InterruptionReason),
+    /// The kernel is gone and the session with it, for this reason.
+    Over(Ended, ClosureReason, String),
 }
 
 /// How much of a state to freeze.

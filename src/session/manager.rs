@@ -6,8 +6,10 @@ use super::entry::{Entry, Standing};
 use super::kernel::{Kernel, Kernels, Thaw};
 use super::room::{Bytes, Rooms};
 use super::snapshots::Snapshots;
-use crate::domain::id::{RequestId, SessionId};
-use crate::domain::session::{ClosureReason, Durability, Session, SessionLimitsRequest, SessionOrigin, SessionState};
+use crate::domain::id::{ContainerId, RequestId, SessionId};
+use crate::domain::session::{
+    ClosureReason, Durability, Home, HomeWish, Session, SessionLimitsRequest, SessionOrigin, SessionState,
+};
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::execution::Registry;
@@ -48,6 +50,8 @@ pub struct NewSession {
     pub tool: Arc<str>,
     /// Id or name of the snapshot to start from; `None` for the built-in image.
     pub snapshot: Option<String>,
+    /// The container, by id or name, or the pool in which its kernel is to live.
+    pub home: Option<HomeWish>,
     /// Limits asked for.
     pub limits: SessionLimitsRequest,
     /// When its state is made durable; `None` takes the server's default.
@@ -71,6 +75,8 @@ pub struct SessionSelection {
     pub states: Vec<SessionState>,
     /// Sessions of this tool.
     pub tool: Option<String>,
+    /// Sessions in this container.
+    pub container: Option<ContainerId>,
     /// Sessions that were forked from this one.
     pub forked_from: Option<SessionId>,
     /// All of these labels.
@@ -163,6 +169,16 @@ impl Sessions {
     async fn start(self: &Arc<Self>, new: NewSession) -> Result<Session> {
         self.accepts()?;
         let kernels = self.kernels(&new.tool)?.clone();
+        let home = kernels.home(new.home, &new.principal)?;
+        let durability = match (&home, new.durability) {
+            (None, wanted) => wanted.unwrap_or(self.config.durability),
+            (Some(_), None | Some(Durability::None)) => Durability::None,
+            (Some(_), Some(_)) => {
+                let text =
+                    "is none for a kernel in a container: it is not frozen, and lives on while the server is gone";
+                return Err(Error::invalid("durability", text));
+            }
+        };
         let room = self.take_rooms(&new.principal, 1)?.pop();
         let image = match &new.snapshot {
             Some(name) => Some(self.snapshots.start_from(name, &new.tool).await?),
@@ -177,12 +193,13 @@ impl Sessions {
             request_id: new.request.map(|(id, _)| id),
             labels: new.labels,
             limits: self.config.defaults.resolve(&new.limits, &self.config.caps),
-            durability: new.durability.unwrap_or(self.config.durability),
+            durability,
             environment: new.environment,
             parameters: new.parameters,
             created: Timestamp::now(),
             forked_from: None,
             first_turn: 0,
+            home,
         };
         let entry = Arc::new(Entry::new(origin, image, room));
         entry.standing.lock().starting = true;
@@ -190,6 +207,7 @@ impl Sessions {
         let added = Added { sessions: self, entries: vec![entry.clone()] };
         self.entries.insert(entry.id(), entry.clone());
         let kernel = kernels.start(entry.spec()).await?;
+        self.watch(&entry, &*kernel);
         self.count_memory(entry.put_kernel(kernel));
         entry.standing.lock().starting = false;
         added.settle().await?;
@@ -230,6 +248,7 @@ impl Sessions {
                 before.is_none_or(|before| origin.id < before)
                     && principal.is_none_or(|principal| *origin.principal == *principal)
                     && selection.tool.as_ref().is_none_or(|tool| *origin.tool == **tool)
+                    && selection.container.is_none_or(|id| origin.home == Some(Home::Container(id)))
                     && (selection.forked_from.is_none() || origin.forked_from == selection.forked_from)
                     && selection.labels.iter().all(|(key, value)| origin.labels.get(key) == Some(value))
             })
@@ -290,6 +309,21 @@ impl Sessions {
     /// Brings the kernel of a session back to memory. Only for who has its pass.
     pub(super) async fn wake(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<Box<dyn Kernel>> {
         let kernels = self.kernels(&entry.origin.tool)?.clone();
+        if entry.is_housed() {
+            return match kernels.resume(entry.spec()).await {
+                Ok(kernel) => {
+                    self.watch(entry, &*kernel);
+                    Ok(kernel)
+                }
+                Err(Thaw::Failed(error)) => Err(error),
+                Err(Thaw::Unusable(why)) => {
+                    let message = format!("its kernel is gone: {why}; create a new session");
+                    self.close_behind(entry, ClosureReason::Interrupted, message);
+                    entry.open()?;
+                    Err(Error::Internal("a session without a kernel is still open".into()))
+                }
+            };
+        }
         self.make_room().await?;
         // What is being written is what it comes back from.
         let _saving = entry.saving.lock().await;
@@ -319,6 +353,19 @@ impl Sessions {
             }
         };
         Ok(kernel)
+    }
+
+    /// Closes the session when its kernel ends by itself.
+    fn watch(self: &Arc<Self>, entry: &Arc<Entry>, kernel: &dyn Kernel) {
+        let Some(ending) = kernel.ending() else { return };
+        let (sessions, entry) = (Arc::downgrade(self), Arc::downgrade(entry));
+        tokio::spawn(async move {
+            let (reason, why) = ending.await;
+            let (Some(sessions), Some(entry)) = (sessions.upgrade(), entry.upgrade()) else { return };
+            // A call that runs tells of it itself.
+            let _pass = entry.line.enter_uncounted().pass().await;
+            sessions.close_behind(&entry, reason, format!("{why}; create a new session"));
+        });
     }
 
     /// Has the store learn how a session stands, in the order of these calls.
@@ -363,7 +410,9 @@ impl Drop for Added<'_> {
         for entry in self.entries.drain(..) {
             self.sessions.entries.remove(&entry.id());
             entry.release_room();
-            drop(entry.take_kernel());
+            if let Some(kernel) = entry.take_kernel() {
+                kernel.end();
+            }
             let change = entry.standing.lock().forget_kernel();
             self.sessions.count_memory(change);
             let id = entry.id();

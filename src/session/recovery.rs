@@ -156,7 +156,7 @@ impl Sessions {
     }
 
     fn bring_back(self: &Arc<Self>, record: SessionRecord, execution: Option<ExecutionId>) {
-        let lost = is_lost(&record);
+        let lost = if record.home.is_some() { record.running.is_some() } else { is_lost(&record) };
         let SessionRecord { origin, turn, last_active, checkpoint, interruption, closure, .. } = record;
         let room = closure.is_none().then(|| self.rooms.take_anyway(&origin.principal)).flatten();
         let image = origin.snapshot.filter(|_| closure.is_none()).map(|id| self.snapshots.held(id));
@@ -174,6 +174,7 @@ impl Sessions {
             standing.extent = if checkpoint.is_some() { Extent::Changed } else { Extent::Whole };
             let resumed_turn = checkpoint.as_ref().map_or(origin.first_turn, |chain| chain.turn);
             standing.chain = checkpoint;
+            let resumed_turn = if entry.is_housed() { turn } else { resumed_turn };
             standing.turn = if closed { turn } else { resumed_turn };
             if closed {
                 return;
@@ -190,6 +191,9 @@ impl Sessions {
             }
             standing.chain.is_none() && (lost || origin.forked_from.is_some())
         };
+        if entry.is_housed() {
+            return self.bring_home(entry);
+        }
         if origin.durability == Durability::None {
             let message = "the server went down, and it was not durable; create a new session";
             self.close_behind(&entry, ClosureReason::Interrupted, message.into());
@@ -197,6 +201,21 @@ impl Sessions {
             let message = "the server was killed before its first checkpoint; create a new session";
             self.close_behind(&entry, ClosureReason::Interrupted, message.into());
         }
+    }
+}
+
+impl Sessions {
+    /// Finds the kernel of a session again that went on while there was no server. Calls wait for that.
+    fn bring_home(self: &Arc<Self>, entry: Arc<Entry>) {
+        let sessions = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let Some(_pass) = entry.line.enter_uncounted().pass().await else { return };
+            let Some(sessions) = sessions.upgrade() else { return };
+            // A failure is told to the next call, which tries again.
+            if let Ok(kernel) = sessions.wake(&entry).await {
+                sessions.count_memory(entry.put_kernel(kernel));
+            }
+        });
     }
 }
 

@@ -2,14 +2,16 @@
 
 use crate::domain::id::{ExecutionId, SessionId};
 use crate::domain::interruption::Interruption;
-use crate::domain::session::{Closure, SessionOrigin};
+use crate::domain::session::{Closure, Home, SessionOrigin};
 use crate::domain::time::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
 /// Form of the records; one of another form is refused.
-const FORM: u8 = 1;
+const FORM: u8 = 2;
+/// The form before kernels had homes: the same without its last field.
+const FORM_WITHOUT_HOMES: u8 = 1;
 
 /// What the store knows of a session: enough to go on from its checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,8 @@ pub struct SessionRecord {
     pub interruption: Option<Interruption>,
     /// How it was closed; `None` while it is open.
     pub closure: Option<Closure>,
+    /// Where its kernel lives, if not in the server.
+    pub home: Option<Home>,
 }
 
 /// A checkpoint: the files that make it up.
@@ -84,9 +88,22 @@ pub fn all(db: &Connection) -> rusqlite::Result<Vec<Result<SessionRecord, Sessio
     let mut rows = db.prepare("SELECT id, record, crc FROM sessions ORDER BY id")?;
     let rows = rows.query_map([], |row| {
         let (id, blob, crc): ([u8; 16], Vec<u8>, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(super::record::decode(FORM, &blob, crc).map_err(|_| SessionId::from_bytes(id)))
+        Ok(decode(&blob, crc).map_err(|_| SessionId::from_bytes(id)))
     })?;
     rows.collect()
+}
+
+fn decode(blob: &[u8], crc: u32) -> rusqlite::Result<SessionRecord> {
+    let mut record: SessionRecord = match blob.first() {
+        Some(&FORM_WITHOUT_HOMES) if crc32fast::hash(blob) == crc => {
+            // Nothing, where there is something now.
+            let whole = [&[FORM], &blob[1..], &[0]].concat();
+            super::record::decode(FORM, &whole, crc32fast::hash(&whole))?
+        }
+        _ => super::record::decode(FORM, blob, crc)?,
+    };
+    record.origin.home.clone_from(&record.home);
+    Ok(record)
 }
 
 /// Forgets a session.

@@ -206,8 +206,13 @@ impl ToolService {
     /// Checks a call and begins its execution.
     pub async fn begin(&self, mut call: Call) -> Result<Called> {
         check_labels("call.labels", &call.labels)?;
-        if let Some(Target::Container(_) | Target::Pool(_)) = &call.target {
-            return self.begin_inside(call).await;
+        match &call.target {
+            Some(Target::Session(session, turn)) if call.tool == inside::NOTEBOOK => {
+                let (session, turn) = (*session, *turn);
+                return self.begin_notebook(call, session, turn).await;
+            }
+            Some(Target::Container(_) | Target::Pool(_)) => return self.begin_inside(call).await,
+            _ => {}
         }
         let tool = self.catalog.tool(&call.tool)?;
         let (value, text) = self.read_parameters(std::mem::take(&mut call.parameters))?;
@@ -334,6 +339,46 @@ impl ToolService {
         })
     }
 
+    async fn begin_notebook(&self, mut call: Call, session: SessionId, turn: Option<u64>) -> Result<Called> {
+        let inside = self.inside()?;
+        let (value, text) = self.read_parameters(std::mem::take(&mut call.parameters))?;
+        inside.check_notebook(&call, &value)?;
+        let start = Start {
+            id: None,
+            subject: Subject::Tool {
+                name: inside::NOTEBOOK.into(),
+                version: inside::VERSION.into(),
+                digest: "".into(),
+            },
+            principal: call.principal.clone(),
+            request: call.request_id.map(|request_id| (request_id, fingerprint(&call, &text))),
+            labels: std::mem::take(&mut call.labels),
+            limits: inside.session_limits(&call),
+            stdin: Bytes::new(),
+            stdin_given: std::mem::take(&mut call.stdin),
+            stdin_open: call.keep_stdin_open,
+            session: None,
+            parent: call.parent.map(|(id, _)| id),
+            target: "".into(),
+            lane: Lane::new("a call in a session", 1),
+        };
+        let call = SessionCall {
+            session,
+            expected_turn: turn,
+            wall_time: call.limits.wall_time.map(|asked| asked.min(self.limits.caps.wall_time)),
+            parameters: value,
+            inputs: std::mem::take(&mut call.inputs),
+            start,
+            tool: inside::NOTEBOOK.into(),
+        };
+        Ok(match self.sessions.call(call).await? {
+            SessionCalled::Existing(live) => Called::Existing(live),
+            SessionCalled::New(run) => {
+                Called::New(Box::new(Work { output: OutputFormat::Text, way: Way::Session(run) }))
+            }
+        })
+    }
+
     /// The tools that run in containers, where there are any.
     pub fn inside(&self) -> Result<&Arc<Inside>> {
         self.inside.as_ref().ok_or_else(|| Error::BackendUnavailable {
@@ -345,6 +390,7 @@ impl ToolService {
     pub fn output_of(&self, name: &str, target: Option<&Target>) -> OutputFormat {
         match target {
             Some(Target::Container(_) | Target::Pool(_)) => inside::output(name),
+            Some(Target::Session(..)) if name == inside::NOTEBOOK => OutputFormat::Text,
             _ => self.catalog.tool(name).map_or(OutputFormat::Auto, |tool| tool.manifest.output),
         }
     }

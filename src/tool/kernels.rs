@@ -247,6 +247,8 @@ impl Kernel for InterpreterKernel {
         })
     }
 
+    fn end(self: Box<Self>) {}
+
     fn memory_bytes(&self) -> u64 {
         self.kept.as_ref().map_or(0, Kept::memory_bytes)
     }

@@ -18,6 +18,7 @@ mod hostile_archives;
 mod inside;
 mod lifecycle;
 mod means;
+mod notebooks;
 mod pools;
 mod ports;
 mod processes;

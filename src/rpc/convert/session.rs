@@ -1,7 +1,9 @@
 //! Sessions as messages.
 
 use super::{duration, id, output, span, timestamp};
-use crate::domain::session::{ClosureReason, Durability, Session, SessionLimits, SessionLimitsRequest, SessionState};
+use crate::domain::session::{
+    ClosureReason, Durability, Home, HomeWish, Session, SessionLimits, SessionLimitsRequest, SessionState,
+};
 use crate::error::{Error, Result};
 use crate::proto::v1;
 use crate::session::SessionSelection;
@@ -14,9 +16,12 @@ pub fn session(session: &Session) -> v1::Session {
     let mut message = v1::Session {
         id: origin.id.to_string(),
         tool: origin.tool.to_string(),
-        target: origin
-            .snapshot
-            .map(|snapshot| v1::SessionTarget { target: Some(Target::SnapshotId(snapshot.to_string())) }),
+        target: match (&origin.home, origin.snapshot) {
+            (Some(Home::Container(id)), _) => Some(Target::ContainerId(id.to_string())),
+            (Some(Home::Pool(name)), _) => Some(Target::Pool(name.clone())),
+            (None, snapshot) => snapshot.map(|id| Target::SnapshotId(id.to_string())),
+        }
+        .map(|target| v1::SessionTarget { target: Some(target) }),
         principal: origin.principal.to_string(),
         request_id: origin.request_id.map(|id| id.to_string()).unwrap_or_default(),
         labels: origin.labels.clone(),
@@ -117,19 +122,20 @@ pub fn durability(number: i32) -> Result<Option<Durability>> {
     }
 }
 
-/// The snapshot to start from; other places are not served yet.
-pub fn snapshot(target: Option<v1::SessionTarget>) -> Result<Option<String>> {
-    match target.and_then(|target| target.target) {
-        None => Ok(None),
-        Some(Target::SnapshotId(name)) if name.is_empty() => {
-            Err(Error::invalid("target.snapshot_id", "expected the id or name of a snapshot"))
+/// The snapshot to start from, or where to live.
+pub fn target(target: Option<v1::SessionTarget>) -> Result<(Option<String>, Option<HomeWish>)> {
+    let named = |field: &str, of: &str, name: String| match name.is_empty() {
+        true => Err(Error::invalid(format!("target.{field}"), format!("expected the {of}"))),
+        false => Ok(name),
+    };
+    Ok(match target.and_then(|target| target.target) {
+        None => (None, None),
+        Some(Target::SnapshotId(name)) => (Some(named("snapshot_id", "id or name of a snapshot", name)?), None),
+        Some(Target::ContainerId(name)) => {
+            (None, Some(HomeWish::Container(named("container_id", "id or name of a container", name)?)))
         }
-        Some(Target::SnapshotId(name)) => Ok(Some(name)),
-        Some(Target::ContainerId(_)) => {
-            Err(Error::Unimplemented { feature: "a session in a container (target.container_id)" })
-        }
-        Some(Target::Pool(_)) => Err(Error::Unimplemented { feature: "a session in a pool (target.pool)" }),
-    }
+        Some(Target::Pool(name)) => (None, Some(HomeWish::Pool(named("pool", "name of a pool", name)?))),
+    })
 }
 
 /// What a listing selects.
@@ -149,14 +155,11 @@ pub fn selection(filter: Option<v1::SessionFilter>) -> Result<SessionSelection> 
             }
         })
         .collect::<Result<_>>()?;
-    // Matching everything instead would be a wrong answer.
-    if !filter.container_id.is_empty() {
-        return Err(Error::Unimplemented { feature: "the sessions of a container (filter.container_id)" });
-    }
     let text = |text: String| (!text.is_empty()).then_some(text);
     Ok(SessionSelection {
         states,
         tool: text(filter.tool),
+        container: text(filter.container_id).map(|container| id("filter.container_id", &container)).transpose()?,
         forked_from: text(filter.forked_from_session_id)
             .map(|origin| id("filter.forked_from_session_id", &origin))
             .transpose()?,
@@ -179,12 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_served_is_not_dropped_in_silence() {
-        let target = |target| snapshot(Some(v1::SessionTarget { target: Some(target) }));
-        assert_eq!(target(Target::SnapshotId("a".into())).unwrap().as_deref(), Some("a"));
-        assert!(matches!(target(Target::Pool("p".into())), Err(Error::Unimplemented { .. })));
+    fn what_is_asked_for_is_not_dropped_in_silence() {
+        let of = |target| super::target(Some(v1::SessionTarget { target: Some(target) }));
+        assert_eq!(of(Target::SnapshotId("a".into())).unwrap(), (Some("a".into()), None));
+        assert_eq!(of(Target::Pool("p".into())).unwrap(), (None, Some(HomeWish::Pool("p".into()))));
+        assert!(of(Target::ContainerId(String::new())).is_err());
         let filter = v1::SessionFilter { container_id: "c".into(), ..Default::default() };
-        assert!(matches!(selection(Some(filter)), Err(Error::Unimplemented { .. })));
+        assert!(selection(Some(filter)).is_err(), "it is no id");
         assert!(selection(Some(v1::SessionFilter { states: vec![0], ..Default::default() })).is_err());
         assert!(durability(9).is_err() && durability(0).unwrap().is_none());
     }

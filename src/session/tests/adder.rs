@@ -168,6 +168,8 @@ impl Kernel for Adder {
         })
     }
 
+    fn end(self: Box<Self>) {}
+
     fn memory_bytes(&self) -> u64 {
         (self.pages.len() * PAGE) as u64
     }

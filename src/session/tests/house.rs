@@ -46,6 +46,7 @@ pub fn new_session(durability: Durability) -> NewSession {
     NewSession {
         tool: "adder".into(),
         snapshot: None,
+        home: None,
         limits: SessionLimitsRequest::default(),
         durability: Some(durability),
         parameters: "{}".into(),

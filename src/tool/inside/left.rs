@@ -25,6 +25,17 @@ pub(super) fn is_own(path: &str) -> bool {
     path.strip_prefix(OWN).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Refuses files that somebody wants to be there.
+pub(super) fn check(files: &[InputFile]) -> Result<()> {
+    match files.iter().position(|file| is_own(&file.path)) {
+        None => Ok(()),
+        Some(at) => {
+            let text = format!("is below {OWN}, which runs use for themselves");
+            Err(Error::invalid(format!("call.files[{at}].path"), text))
+        }
+    }
+}
+
 /// The files of a workspace at one moment, by path.
 #[derive(Debug, Default)]
 pub(super) struct Seen {

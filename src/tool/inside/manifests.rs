@@ -2,7 +2,7 @@
 
 use super::programs::Programs;
 use super::{Kind, VERSION, files, languages, plan};
-use crate::domain::manifest::{Manifest, Runtime};
+use crate::domain::manifest::{Manifest, OutputFormat, Runtime};
 use serde_json::{Value, json};
 
 const PYTHON: &str = "\
@@ -16,6 +16,28 @@ or changes. Each call is a fresh shell; files stay.";
 const CODE: &str = "\
 Runs a program in a container and returns what it prints, its exit code, and the files it makes or changes in the \
 workspace. Languages that are compiled are compiled first; what the compiler says is told apart from the run.";
+
+const NOTEBOOK: &str = "\
+Runs code in a Jupyter kernel that keeps its state, in a session in a container. Returns what it prints, the value of its \
+last expression, figures and tables it shows, and the files it makes or changes in the workspace. Variables, imports and \
+files stay for the next call.";
+
+/// The manifest of the tool `notebook`, for an image that has these kernels.
+pub(super) fn notebook(kernels: &[String]) -> Manifest {
+    let code = json!({"type": "string", "description": "The code to run."});
+    let schema = json!({
+        "type": "object", "properties": {"code": code}, "required": ["code"], "additionalProperties": false,
+    });
+    let here = if kernels.is_empty() { String::new() } else { format!("\nKernels here: {}.", kernels.join(", ")) };
+    Manifest {
+        description: format!("{NOTEBOOK}{here}"),
+        version: VERSION.into(),
+        input_schema: Some(schema),
+        runtime: Runtime::Container,
+        output: OutputFormat::Text,
+        ..Manifest::default()
+    }
+}
 
 /// The manifest of a tool. With programs: for an image that has these.
 pub(super) fn manifest(kind: Kind, programs: Option<&Programs>) -> Manifest {

@@ -8,11 +8,14 @@ mod files;
 mod languages;
 mod left;
 mod manifests;
+mod notebook;
 mod plan;
 mod programs;
 mod report;
 mod run;
 
+pub(super) use notebook::NAME as NOTEBOOK;
+pub use notebook::NotebookKernels;
 pub(super) use run::drive;
 
 use super::Schema;
@@ -20,7 +23,7 @@ use super::call::{Call, Target};
 use super::fingerprint::fingerprint;
 use crate::container::{Containers, Viewer, Workplace};
 use crate::domain::execution::Subject;
-use crate::domain::id::{ExecutionId, LeaseId};
+use crate::domain::id::{ExecutionId, LeaseId, RequestId};
 use crate::domain::input::Inputs;
 use crate::domain::limits::{Limits, LimitsPolicy};
 use crate::domain::manifest::{Manifest, OutputFormat};
@@ -54,6 +57,7 @@ pub struct Inside {
     registry: Registry,
     limits: LimitsPolicy,
     schemas: Vec<(Kind, Schema)>,
+    notebook: Schema,
     known: KnownPrograms,
 }
 
@@ -68,15 +72,20 @@ pub(super) struct Ground {
     lease: Option<Lease>,
 }
 
-/// A lease for one run.
+/// A lease for one run or one session.
 struct Lease {
     pools: Arc<Pools>,
     id: LeaseId,
     viewer: Viewer,
+    /// It goes on without this.
+    kept: bool,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
         let (pools, id, viewer) = (self.pools.clone(), self.id, self.viewer.clone());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
@@ -148,7 +157,10 @@ impl Inside {
             Ok((kind, Schema::compile(kind.name(), "input_schema", &schema)?))
         };
         let schemas = Kind::ALL.into_iter().map(schema).collect::<Result<_>>()?;
-        Ok(Arc::new(Inside { containers, pools, registry, limits, schemas, known: KnownPrograms::default() }))
+        let form = manifests::notebook(&[]).input_schema.unwrap_or_default();
+        let notebook = Schema::compile(notebook::NAME, "input_schema", &form)?;
+        let known = KnownPrograms::default();
+        Ok(Arc::new(Inside { containers, pools, registry, limits, schemas, notebook, known }))
     }
 
     /// The tools that a container can run, each with what its image offers.
@@ -164,7 +176,43 @@ impl Inside {
         };
         let programs = self.known.of(&self.containers, viewer, &ground.place).await?;
         let able = Kind::ALL.into_iter().filter(|kind| plan::is_able(*kind, &programs));
-        Ok(able.map(|kind| (kind.name(), manifests::manifest(kind, Some(&programs)))).collect())
+        let mut offered: Vec<_> = able.map(|kind| (kind.name(), manifests::manifest(kind, Some(&programs)))).collect();
+        let kernels = notebook::kernels(&ground, &programs).await?;
+        if !kernels.is_empty() {
+            offered.push((notebook::NAME, manifests::notebook(&kernels)));
+        }
+        offered.sort_by_key(|(name, _)| *name);
+        Ok(offered)
+    }
+
+    /// Checks the parameters of a call of the tool `notebook`, which runs in a session.
+    pub(super) fn check_notebook(&self, call: &Call, value: &Value) -> Result<()> {
+        self.notebook.check(value).map_err(|problems| {
+            let violation =
+                |problem: super::Problem| Violation::new(format!("call.parameters{}", problem.pointer), problem.text);
+            Error::ParametersInvalid {
+                tool: notebook::NAME.into(),
+                violations: problems.into_iter().map(violation).collect(),
+            }
+        })?;
+        let refuse = |field: &str, what: &str| {
+            Err(Error::invalid(format!("call.{field}"), format!("is not for cells of a notebook: {what}")))
+        };
+        if !call.inputs.arguments.is_empty() {
+            return refuse("arguments", "there is no program that takes them");
+        }
+        if !call.inputs.environment.is_empty() {
+            return refuse(
+                "environment",
+                "the kernel has had its own since the session began (CreateSession.environment)",
+            );
+        }
+        left::check(&call.inputs.files)
+    }
+
+    /// Limits of a call in a session, which says the rest.
+    pub(super) fn session_limits(&self, call: &Call) -> Limits {
+        self.limits_of(call)
     }
 
     /// Checks a call and begins its execution.
@@ -172,7 +220,7 @@ impl Inside {
         let kind = Kind::of(&call.tool).ok_or_else(|| Error::TargetMismatch {
             target: call.target.as_ref().map(Target::text).unwrap_or_default(),
             tool: call.tool.clone(),
-            problem: "it does not run in containers; those that do are code, files, python and shell".into(),
+            problem: "it does not run in containers; those that do are code, files, python and shell, and notebook in a session".into(),
         })?;
         self.check(kind, &call, &value)?;
         let request = call.request_id.map(|request_id| (request_id, fingerprint(&call, &text)));
@@ -184,7 +232,7 @@ impl Inside {
         let limits = self.limits_of(&call);
         let ground = match &call.target {
             Some(Target::Container(name)) => self.ground(name, viewer, None).await?,
-            Some(Target::Pool(pool)) => self.lease(pool, viewer, limits.wall_time).await?,
+            Some(Target::Pool(pool)) => self.lease(pool, viewer, limits.wall_time + SLACK, None).await?,
             _ => return Err(Error::Internal("a call without a container came here".into())),
         };
         let programs = self.known.of(&self.containers, viewer, &ground.place).await?;
@@ -225,11 +273,7 @@ impl Inside {
             return Err(Error::ParametersInvalid { tool: kind.name().into(), violations });
         }
         Workplace::check_environment("call.environment", &call.inputs.environment)?;
-        let own = call.inputs.files.iter().position(|file| left::is_own(&file.path));
-        if let Some(at) = own {
-            let text = format!("is below {}, which runs use for themselves", left::OWN);
-            return Err(Error::invalid(format!("call.files[{at}].path"), text));
-        }
+        left::check(&call.inputs.files)?;
         if kind == Kind::Files {
             files::check(call, value)?;
         }
@@ -252,19 +296,25 @@ impl Inside {
         Ok(Ground { containers, viewer: viewer.clone(), id, place, lease })
     }
 
-    async fn lease(&self, pool: &str, viewer: &Viewer, time: Duration) -> Result<Ground> {
+    async fn lease(
+        &self,
+        pool: &str,
+        viewer: &Viewer,
+        time: Duration,
+        request: Option<(RequestId, [u8; 32])>,
+    ) -> Result<Ground> {
         let order = LeaseOrder {
             principal: viewer.name.clone(),
             wait: WAIT,
-            time: Some(time + SLACK),
+            time: Some(time),
             labels: Default::default(),
-            request: None,
+            request,
         };
         let container = self.pools.lease(pool, order, viewer).await?;
         let Some(id) = container.loan().map(|loan| loan.lease) else {
             return Err(Error::Internal("a pool gave a container that is not on loan".into()));
         };
-        let lease = Lease { pools: self.pools.clone(), id, viewer: viewer.clone() };
+        let lease = Lease { pools: self.pools.clone(), id, viewer: viewer.clone(), kept: false };
         self.ground(&container.origin.id.to_string(), viewer, Some(lease)).await
     }
 }
@@ -274,7 +324,14 @@ impl Ground {
     pub(super) fn is_for_once(&self) -> bool {
         self.lease.is_some()
     }
+
+    /// Has its lease go on without this.
+    fn keep_lease(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.kept = true;
+        }
+    }
 }
 
 /// Of these tools, as records name it.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -77,7 +77,11 @@ impl House {
 
     /// A pool of busyboxes with as many idle containers as it should have.
     pub async fn filled(&self, name: &str, size: u32) {
-        self.create(pool(name, size)).await.unwrap();
+        self.filled_with(name, sh("sleep 100000"), size).await;
+    }
+
+    pub async fn filled_with(&self, name: &str, container: v1::ContainerSpec, size: u32) {
+        self.create(v1::Pool { container: Some(container), ..pool(name, size) }).await.unwrap();
         self.full(name).await;
     }
 
