@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["domain", "error", "proto"],
     &["store"],
-    &["engine"],
+    &["engine", "jupyter"],
     &["interpreter"],
     &["execution"],
     &["session", "container"],

@@ -12,9 +12,10 @@ casemate=${CASEMATE_BIN:?path of the casemate binary}
 folder=$(mktemp -d)
 server=
 box=
+notes=
 cleanup() {
   if [ -n "$server" ]; then kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; fi
-  if [ -n "$box" ]; then docker rm --force "casemate-$box" > /dev/null 2>&1 || true; fi
+  if [ -n "$box$notes" ]; then docker rm --force "casemate-$box" "casemate-$notes" > /dev/null 2>&1 || true; fi
   rm -rf "$folder"
 }
 trap cleanup EXIT
@@ -87,8 +88,9 @@ block() { # LANGUAGE: the lines of all such blocks of the section
 containers() {
   local line text
   local image=alpine:3 ours=casemate-test/busybox:1
-  block toml | sed "s|\"$image\"|\"$ours\"|" >> casemate.toml
-  grep -q "^images = \[\"$ours\"\]\$" casemate.toml
+  local books=jupyter/base-notebook own_books=casemate-test/jupyter:1
+  block toml | sed "s|\"$image\"|\"$ours\"|; s|\"$books\"|\"$own_books\"|" >> casemate.toml
+  grep -q "^images = \[\"$ours\", \"$own_books\"\]\$" casemate.toml
   kill "$server"
   wait "$server"
   begin "$address" "$http"
@@ -178,6 +180,19 @@ CALLER
         eval "$line" | tr '\n' ' ' | expect 'a tool runs in a container of a pool' '^nobody was here $' ;;
       'casemate pool delete warm')
         eval "$line" | expect 'a pool is deleted' '.' ;;
+      "casemate containers spawn $books --name notes -- "*)
+        notes=$(eval "${line/"$books"/"$own_books"}")
+        expect 'a container with Jupyter is made' '^[0-9a-f-]\{36\}$' <<< "$notes" ;;
+      'notebook=$(casemate sessions create notebook --in notes)')
+        eval "$line"
+        expect 'a kernel is started in it' '^[0-9a-f-]\{36\}$' <<< "$notebook" ;;
+      "casemate run notebook --session \"\$notebook\" 'from IPython"*)
+        eval "$line"
+        echo 'ok: a cell runs' ;;
+      "casemate run notebook --session \"\$notebook\" 'display"*)
+        eval "$line" 2>&1 | tr '\n' ' ' | expect 'a cell shows what it has' '21' ;;
+      "casemate run notebook --session \"\$notebook\" 'print(x)'")
+        eval "$line" | expect 'a kernel lives through the kill of the server' '^20$' ;;
       'run=$(casemate exec --detach box '*)
         eval "$line"
         expect 'a command is left running' '^[0-9a-f-]\{36\}$' <<< "$run" ;;
@@ -193,7 +208,7 @@ CALLER
         echo 'ok: a server comes back' ;;
       'casemate attach "$run"')
         eval "$line" | tr '\n' ' ' | expect 'nothing is lost when the server is killed' '^1 2 3 4 5 6 $' ;;
-      'casemate containers stop box')
+      'casemate containers stop box notes')
         eval "$line" | expect 'a container is stopped' 'STOPPED' ;;
       *) echo "FAILED: tests/readme.sh does not know how to try: $line"; exit 1 ;;
     esac
@@ -204,7 +219,7 @@ CALLER
 if docker image inspect casemate-test/busybox:1 > /dev/null 2>&1; then
   tried=0
   containers
-  [ "$tried" = 22 ] || { echo "FAILED: $tried commands about containers in the README, expected 22"; exit 1; }
+  [ "$tried" = 27 ] || { echo "FAILED: $tried commands about containers in the README, expected 27"; exit 1; }
 elif [ -n "${CASEMATE_TEST_DOCKER:-}" ]; then
   echo 'FAILED: no Docker daemon with casemate-test/busybox:1: scripts/docker.sh and scripts/test-images.sh make them'
   exit 1

@@ -33,8 +33,8 @@ const ID_HEADER: &str = "casemate-execution-id";
 pub struct RunArgs {
     /// Name of the tool
     tool: String,
-    /// The parameters: a JSON object, or - to read it from standard input. For python, javascript and code, code as
-    /// it is will do; for shell, a command
+    /// The parameters: a JSON object, or - to read it from standard input. For python, javascript, notebook and code,
+    /// code as it is will do; for shell, a command
     #[arg(value_name = "JSON", default_value = "{}")]
     parameters: String,
     #[command(flatten)]
@@ -81,6 +81,7 @@ fn of_code(tool: &str, text: String, inside: bool, language: Option<&str>) -> St
     match (tool, language) {
         (_, Some(language)) => json!({ "language": language, "code": text }).to_string(),
         ("shell", None) if inside && !is_object() => json!({ "command": text }).to_string(),
+        ("notebook", None) if !is_object() => json!({ "code": text }).to_string(),
         _ if Artifact::of(tool).is_none() || is_object() => text,
         _ => json!({ "code": text }).to_string(),
     }
@@ -251,6 +252,7 @@ mod tests {
         }
         assert_eq!(of_code("shell", "ls".into(), true, None), r#"{"command":"ls"}"#);
         assert_eq!(of_code("shell", "ls".into(), false, None), "ls");
+        assert_eq!(of_code("notebook", "x = 1".into(), false, None), r#"{"code":"x = 1"}"#);
         let code = of_code("code", "{}".into(), true, Some("c"));
         assert_eq!(code, r#"{"code":"{}","language":"c"}"#);
     }

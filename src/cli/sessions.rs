@@ -12,6 +12,7 @@ use crate::proto::v1::{
 };
 use bytesize::ByteSize;
 use clap::{Args, Subcommand, ValueEnum};
+use prost_types::value::Kind;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -67,11 +68,20 @@ pub enum SessionsVerb {
 /// What to start.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// Name of the tool, such as python
+    /// Name of the tool: python, javascript, or notebook for a Jupyter kernel in a container
     tool: String,
     /// Start from this snapshot, by name or id
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["container", "pool"])]
     snapshot: Option<String>,
+    /// Have the kernel live in this container, by name or id
+    #[arg(long = "in", value_name = "CONTAINER", conflicts_with = "pool")]
+    container: Option<String>,
+    /// Have the kernel live in a container of this pool, which is destroyed after the session
+    #[arg(long, value_name = "POOL")]
+    pool: Option<String>,
+    /// The kernel, by the name of its specification; none means Python's, or else the first that is there
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
     /// Set an environment variable; can be repeated
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = label)]
     environment: Vec<(String, String)>,
@@ -114,6 +124,9 @@ pub struct ListArgs {
     /// Only of this tool
     #[arg(long, value_name = "NAME", default_value = "")]
     tool: String,
+    /// Only in this container, by id
+    #[arg(long = "in", value_name = "CONTAINER", default_value = "")]
+    container: String,
     /// Only with this label; can be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
@@ -229,10 +242,15 @@ pub async fn run(verb: SessionsVerb, global: &Global) -> Result<ExitCode, Failur
 async fn create(client: &Client, args: CreateArgs, json: bool) -> Result<(), Failure> {
     let request = CreateSessionRequest {
         tool: args.tool.clone(),
-        target: args.snapshot.map(|name| SessionTarget { target: Some(Target::SnapshotId(name)) }),
+        target: (args.snapshot.map(Target::SnapshotId))
+            .or(args.container.map(Target::ContainerId))
+            .or(args.pool.map(Target::Pool))
+            .map(|target| SessionTarget { target: Some(target) }),
         limits: Some(args.own.limits()?),
         durability: args.own.durability(),
-        parameters: None,
+        parameters: args
+            .kernel
+            .map(|name| prost_types::Struct { fields: [("kernel".to_owned(), Kind::StringValue(name).into())].into() }),
         environment: args.environment.into_iter().collect(),
         labels: args.own.labels.into_iter().collect(),
         request_id: args.own.request_id,
@@ -270,6 +288,7 @@ async fn list(client: &Client, args: ListArgs, format: Format) -> Result<(), Fai
     let filter = SessionFilter {
         states: args.states.into_iter().map(|state| state.message().into()).collect(),
         tool: args.tool,
+        container_id: args.container,
         labels: args.labels.into_iter().collect(),
         ..Default::default()
     };

@@ -7,7 +7,7 @@ use crate::domain::id::{RequestId, SessionId};
 use crate::error::{Error, Result};
 use crate::proto::v1;
 use crate::session::{Caller, Fork, NewSession, SessionSnapshot, check_name};
-use crate::tool::{Catalog, check_labels};
+use crate::tool::{Catalog, NOTEBOOK, check_labels};
 use prost::Message;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -37,6 +37,10 @@ impl Sessions {
             return Err(Error::invalid("tool", "is required, for example \"python\""));
         }
         if !self.sessions.keeps_state(&request.tool) {
+            if request.tool == NOTEBOOK {
+                let problem = "they are turned off here; the operator turns them on with containers.enabled".into();
+                return Err(Error::BackendUnavailable { problem });
+            }
             self.catalog.get(&request.tool)?;
             let text = format!("{:?} keeps no state between calls; call it without a session", request.tool);
             return Err(Error::invalid("tool", text));

@@ -19,7 +19,7 @@ pub use call::{Call, Called, Interpreting, Parameters, Target, ToolService, Work
 pub use catalog::{Catalog, CatalogConfig, CatalogObserver, Entry, Reloaded, Upload};
 pub use children::Link;
 pub use forms::{Form, render};
-pub use inside::{Inside, NotebookKernels};
+pub use inside::{Inside, NOTEBOOK, NotebookKernels};
 pub use kernels::{BuiltInSnapshots, InterpreterKernels};
 pub use labels::check_labels;
 pub use schema::{Problem, Schema};

@@ -5,6 +5,7 @@ mod exec;
 mod files;
 mod house;
 mod kit;
+mod notebook;
 mod operate;
 mod pool;
 mod run;

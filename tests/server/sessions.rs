@@ -70,12 +70,20 @@ async fn what_is_not_there_is_not_found_and_listings_are_empty() {
 }
 
 #[tokio::test]
-async fn places_that_are_not_served_are_named() {
-    let server = Setup::new().start().await;
+async fn without_containers_there_are_no_sessions_in_them() {
+    let server = Setup::new().config("[containers]\nenabled = false\n").start().await;
     let mut sessions = SessionsClient::with_interceptor(server.channel().await, Bearer(TOKEN));
-    let filter = v1::SessionFilter { container_id: "c".into(), ..Default::default() };
-    let listing = v1::ListSessionsRequest { filter: Some(filter), ..Default::default() };
-    assert_eq!(sessions.list_sessions(listing).await.unwrap_err().code(), Code::Unimplemented);
+    let of = |container: &str| {
+        let filter = v1::SessionFilter { container_id: container.into(), ..Default::default() };
+        v1::ListSessionsRequest { filter: Some(filter), ..Default::default() }
+    };
+    assert_eq!(sessions.list_sessions(of("c")).await.unwrap_err().code(), Code::InvalidArgument, "it is no id");
+    assert_eq!(sessions.list_sessions(of(UNKNOWN)).await.unwrap().into_inner().sessions, []);
+    let target = Some(v1::SessionTarget { target: Some(Target::ContainerId("c".into())) });
+    let request = v1::CreateSessionRequest { tool: "notebook".into(), target, ..Default::default() };
+    let status = sessions.create_session(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("containers.enabled"), "{status:?}");
     let target = Some(v1::SessionTarget { target: Some(Target::Pool("p".into())) });
     let request = v1::CreateSessionRequest { tool: "nope".into(), target, ..Default::default() };
     assert_eq!(sessions.create_session(request).await.unwrap_err().code(), Code::NotFound, "the tool comes first");

@@ -82,3 +82,17 @@ def test_tools_run_inside(client: Client):
         assert names == ["code", "files", "python", "shell"]
         with pytest.raises(TypeError):
             client.run("shell", {"command": "true"}, container=box.id, pool="p")
+
+
+def test_a_notebook_keeps_its_state(client: Client):
+    with client.containers.spawn("casemate-test/jupyter:1", ["/bin/sleep", "100000"]) as box:
+        with client.create_session("notebook", container=box.id, kernel="python3") as notebook:
+            notebook.run("x = 20").check()
+            done = notebook.run("from IPython.display import HTML, display\ndisplay(HTML('<i>x</i>'))\nx + 1").check()
+            assert done.value.text == "21"
+            assert done.rich_outputs[0].forms["text/html"] == "<i>x</i>"
+            failed = notebook.run("1 / 0")
+            assert (failed.exit_code, failed.exception.type_name) == (1, "ZeroDivisionError")
+            assert notebook.run({"code": "print(x)"}).output == "20\n"
+        with pytest.raises(TypeError):
+            client.create_session("notebook", container=box.id, pool="p")

@@ -14,7 +14,7 @@ mod programs;
 mod report;
 mod run;
 
-pub(super) use notebook::NAME as NOTEBOOK;
+pub use notebook::NAME as NOTEBOOK;
 pub use notebook::NotebookKernels;
 pub(super) use run::drive;
 

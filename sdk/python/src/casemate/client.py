@@ -262,6 +262,9 @@ class Client:
         tool: str = "python",
         *,
         snapshot: str = "",
+        container: str = "",
+        pool: str = "",
+        kernel: str = "",
         durability: str = "",
         limits: sessions.SessionLimits | None = None,
         environment: Mapping[str, str] | None = None,
@@ -269,10 +272,16 @@ class Client:
         request_id: str = "",
     ) -> Session:
         """A new session of an interpreter, from a snapshot if one is named. ``durability`` says when its state
-        is made durable: ``none``, ``idle`` or ``turn``."""
+        is made durable: ``none``, ``idle`` or ``turn``. For the tool ``notebook`` it is over a Jupyter kernel in a
+        ``container``, by name or id, or in one of a ``pool``; ``kernel`` names another than Python's."""
+        places = {"snapshot_id": snapshot, "container_id": container, "pool": pool}
+        place = {field: value for field, value in places.items() if value}
+        if len(place) > 1:
+            raise TypeError("a session starts from a snapshot, or lives in a container or in a pool; name one of them")
         request = sessions.CreateSessionRequest(
             tool=tool,
-            target=sessions.SessionTarget(snapshot_id=snapshot) if snapshot else None,
+            target=sessions.SessionTarget(**place) if place else None,
+            parameters={"kernel": kernel} if kernel else None,
             durability=durability_of(durability),
             limits=limits,
             environment=environment,

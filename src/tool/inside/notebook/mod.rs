@@ -32,8 +32,8 @@ use tokio::io::DuplexStream;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-/// The tool's name.
-pub(in crate::tool) const NAME: &str = "notebook";
+/// The name of the tool that runs in sessions over kernels.
+pub const NAME: &str = "notebook";
 /// How long a kernel may take until it answers.
 const START: Duration = Duration::from_secs(60);
 /// How long one that is found again may go on with what it is at, before it is interrupted.
