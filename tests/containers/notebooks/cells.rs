@@ -136,8 +136,7 @@ async fn a_cell_that_takes_too_long_is_interrupted_and_its_state_stays() {
     house.server().executions().await.cancel_execution(cancel).await.unwrap();
     assert_eq!(house.follow(&id, 0).await.reason(), Cancelled);
     let mut tools = house.server().tools().await;
-    let request =
-        v1::ExecuteToolRequest { call: Some(cell(&session, "z = 1\ntime.sleep(1000)")), ..Default::default() };
+    let request = v1::ExecuteToolRequest { call: Some(cell(&session, "z = 1\ntime.sleep(1000)")) };
     let left = tokio::time::timeout(Duration::from_millis(300), tools.execute_tool(request)).await;
     assert!(left.is_err(), "it answered: {left:?}");
     assert_eq!(text(&house.cell(&session, "print(y, z)").await), "1 1\n");
