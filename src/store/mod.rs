@@ -4,6 +4,7 @@
 //! once (group commit), so an fsync is shared by everybody who waits for one. A job that fails takes
 //! back only its own changes. Readers have connections of their own and never wait for the writer.
 
+pub mod container_snapshots;
 pub mod containers;
 pub mod executions;
 mod journal;
@@ -13,6 +14,7 @@ mod record;
 pub mod requests;
 mod schema;
 pub mod sessions;
+pub mod shelf;
 pub mod snapshots;
 mod version1;
 mod version2;
