@@ -343,7 +343,7 @@ impl Parts {
         })
         .await?;
         let interpreting = Interpreting { sessions: sessions.clone(), kernels, link };
-        let containers = containers(config, store.clone(), registry.clone(), metrics, health).await?;
+        let containers = containers(config, &sessions, store.clone(), registry.clone(), metrics, health).await?;
         let (pools, inside) = match &containers {
             Some(containers) => {
                 let pools = pools(config, containers, &store, metrics).await?;
@@ -376,6 +376,7 @@ impl Parts {
 /// Containers, unless the operator wants none. A backend that does not answer is no reason not to start.
 async fn containers(
     config: &Config,
+    sessions: &Sessions,
     store: Arc<Store>,
     registry: Registry,
     metrics: &Arc<Metrics>,
@@ -397,6 +398,7 @@ async fn containers(
     let parts = ContainersParts {
         backend: Arc::new(docker),
         store,
+        shelf: sessions.snapshots().shelf().clone(),
         registry,
         config: section.bounds(policy, &config.store.directory, output),
         observer: Arc::new(observers::Containers::new(metrics.clone(), health.clone())),

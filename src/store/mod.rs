@@ -6,6 +6,7 @@
 
 pub mod container_snapshots;
 pub mod containers;
+mod containers_before;
 pub mod executions;
 mod journal;
 pub mod once;

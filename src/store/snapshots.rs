@@ -23,7 +23,8 @@ pub fn insert(db: &Connection, snapshot: &Snapshot) -> rusqlite::Result<()> {
 
 /// All snapshots of interpreters by name. One whose record is damaged is told by its id and name instead.
 pub fn all(db: &Connection) -> rusqlite::Result<Vec<Result<Snapshot, (SnapshotId, String)>>> {
-    let mut rows = db.prepare("SELECT id, name, record, crc, used FROM snapshots WHERE kind = 'interpreter' ORDER BY name")?;
+    let mut rows =
+        db.prepare("SELECT id, name, record, crc, used FROM snapshots WHERE kind = 'interpreter' ORDER BY name")?;
     let rows = rows.query_map([], |row| {
         let (id, name, blob): ([u8; 16], String, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let used: Option<i64> = row.get(4)?;
