@@ -17,9 +17,10 @@ use crate::interpreter::{Interpreters, InterpretersConfig};
 use crate::pool::{Pools, PoolsParts};
 use crate::rpc::{Behind, Server, ServerConfig};
 use crate::session::kernel::Kernels;
-use crate::session::{Sessions, SessionsParts};
+use crate::session::{BuiltIns, Sessions, SessionsParts};
 use crate::store::Store;
 use crate::store::executions::Retention;
+use crate::store::shelf::Shelf;
 use crate::telemetry::{Metrics, ModuleReadings};
 use crate::tool::{
     BuiltInSnapshots, Catalog, CatalogConfig, Inside, InterpreterKernels, Interpreting, Link, NotebookKernels,
@@ -333,7 +334,11 @@ impl Parts {
             .iter()
             .map(|interpreter| InterpreterKernels::new(interpreter.clone(), Arc::new(DenyAll), link.clone()).into())
             .collect();
-        let containers = containers(config, store.clone(), registry.clone(), metrics, health).await?;
+        let built_ins = Arc::new(BuiltInSnapshots(interpreters));
+        let (named, bounds) = (built_ins.clone(), config.sessions.bounds());
+        let is_built_in = move |name: &str| named.snapshots().iter().any(|known| known.snapshot.name == name);
+        let shelf = Shelf::open(&store, bounds.max_snapshots, is_built_in).await?;
+        let containers = containers(config, shelf.clone(), store.clone(), registry.clone(), metrics, health).await?;
         let (pools, inside) = match &containers {
             Some(containers) => {
                 let pools = pools(config, containers, &store, metrics).await?;
@@ -348,9 +353,10 @@ impl Parts {
             store: store.clone(),
             registry: registry.clone(),
             directory: data.clone(),
-            config: config.sessions.bounds(),
+            config: bounds,
+            shelf,
             kernels: holders,
-            built_ins: Arc::new(BuiltInSnapshots(interpreters)),
+            built_ins,
             observer: Arc::new(observers::Sessions::new(health.clone())),
         })
         .await?;
@@ -379,6 +385,7 @@ impl Parts {
 /// Containers, unless the operator wants none. A backend that does not answer is no reason not to start.
 async fn containers(
     config: &Config,
+    shelf: Arc<Shelf>,
     store: Arc<Store>,
     registry: Registry,
     metrics: &Arc<Metrics>,
@@ -400,6 +407,7 @@ async fn containers(
     let parts = ContainersParts {
         backend: Arc::new(docker),
         store,
+        shelf,
         registry,
         config: section.bounds(policy, &config.store.directory, output),
         observer: Arc::new(observers::Containers::new(metrics.clone(), health.clone())),

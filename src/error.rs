@@ -338,7 +338,7 @@ pub enum Error {
     },
     /// A container without a supervisor cannot do this.
     #[error(
-        "container {id} has no supervisor, which files, archives, watches and ports need; its control.reason says why"
+        "container {id} has no supervisor, which files, archives, watches, ports and the workspace of a snapshot need; its control.reason says why"
     )]
     Unsupervised {
         /// The container.

@@ -273,6 +273,7 @@ impl ContainersSection {
             keep_ended: self.keep_ended,
             max_ended: 4096,
             directory: self.directory.clone().unwrap_or_else(|| data.join("guests")),
+            snapshots: data.join("container-snapshots"),
             journal_bytes: self.journal,
             archive_entries: self.archive_entries,
             archive_bytes: self.archive_bytes,

@@ -137,7 +137,14 @@ async fn sandbox(containers: &Containers, entry: &Entry) -> Result<Option<Standi
         let Some(found) = found.iter().find(own) else { return Ok(None) };
         entry.change(|status| status.backend_id.clone_from(&found.id));
     }
-    match containers.backend.look(&entry.backend_id()).await {
+    let found = match containers.backend.look(&entry.backend_id()).await {
+        Ok(Standing::Running { pid, paused: true }) if containers.snapshots.froze(entry.origin.id) => {
+            // For a snapshot that nobody is making any more, not by somebody's wish.
+            containers.backend.resume(&entry.backend_id()).await.map(|()| Standing::Running { pid, paused: false })
+        }
+        found => found,
+    };
+    match found {
         Ok(standing) => Ok(Some(standing)),
         Err(BackendError::NotFound(_)) => Ok(None),
         Err(error) => Err(error),

@@ -5,7 +5,7 @@
 
 use crate::domain::container::{Consumption, Resources, Tmpfs};
 use crate::domain::event::OutputStream;
-use crate::domain::id::ContainerId;
+use crate::domain::id::{ContainerId, SnapshotId};
 use crate::domain::image::ImageReference;
 use crate::domain::time::Timestamp;
 use async_trait::async_trait;
@@ -51,6 +51,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Looks an image up, among those that are here.
     async fn image(&self, reference: &ImageReference) -> BackendResult<Option<ImageFacts>>;
 
+    /// An image by its id, if it is here.
+    async fn image_of_id(&self, id: &str) -> BackendResult<Option<ImageFacts>>;
+
     /// Images that are here.
     async fn images(&self) -> BackendResult<Vec<ImageFacts>>;
 
@@ -88,6 +91,23 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Removes a sandbox, also one that runs. Nothing for one that is gone.
     async fn remove(&self, id: &str) -> BackendResult<()>;
+
+    /// Bytes that a sandbox wrote to its root file system.
+    async fn written(&self, id: &str) -> BackendResult<u64>;
+
+    /// Makes an image of the root file system of a sandbox, with the configuration of the image that it runs. With
+    /// `freeze` its processes are frozen meanwhile by the backend, which thaws them whatever happens; a sandbox that is
+    /// frozen already stays so. What is in file systems of its own, in memory or of the host, is not in it.
+    async fn commit(&self, id: &str, mark: &Mark, freeze: bool) -> BackendResult<FrozenImage>;
+
+    /// All images that say they are snapshots of this installation.
+    async fn snapshots(&self, installation: &str) -> BackendResult<Vec<FoundImage>>;
+
+    /// Removes the image of a snapshot; `Conflict` while a sandbox uses it. Nothing for one that is gone.
+    async fn remove_snapshot(&self, snapshot: SnapshotId) -> BackendResult<()>;
+
+    /// Removes an image unless it has a name; `Conflict` while others stand on it or a sandbox uses it.
+    async fn remove_nameless(&self, image: &str) -> BackendResult<()>;
 
     /// What a sandbox consumes.
     async fn consumption(&self, id: &str) -> BackendResult<Consumption>;
@@ -178,6 +198,33 @@ pub struct ImageFacts {
     pub user: String,
     /// Its stop signal.
     pub stop_signal: String,
+}
+
+/// What an image is marked with that is a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The installation of this server.
+    pub installation: String,
+}
+
+/// An image that a root file system became.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrozenImage {
+    /// The image.
+    pub image: ImageFacts,
+    /// Bytes that it adds to the one the sandbox ran.
+    pub added_bytes: u64,
+}
+
+/// An image that says it is a snapshot of this installation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundImage {
+    /// Its id.
+    pub id: String,
+    /// The snapshot that it says it is of.
+    pub snapshot: SnapshotId,
 }
 
 /// How far a layer of a pull is.

@@ -47,6 +47,8 @@ pub(super) struct Entry {
     pub(super) hurry: Notify,
     /// Told when it runs, cannot, or is over.
     settled: Notify,
+    /// Held while it is frozen or thawed, and while it is made a snapshot of.
+    pub(super) still: tokio::sync::Mutex<()>,
     /// Somebody ends it.
     finishing: AtomicBool,
 }
@@ -71,6 +73,7 @@ impl Entry {
             handles: Mutex::default(),
             hurry: Notify::new(),
             settled: Notify::new(),
+            still: tokio::sync::Mutex::default(),
             finishing: AtomicBool::new(false),
         })
     }

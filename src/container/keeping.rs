@@ -35,6 +35,7 @@ pub(super) async fn keep(containers: Weak<Containers>) {
         this.remove_old().await;
         if this.facts.borrow().is_ok() {
             suspects = this.reap(suspects).await;
+            this.reap_images().await;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::entry::Entry;
 use super::link::LinkState;
-use super::manager::{Containers, Roster};
+use super::manager::{Containers, Roster, Viewer};
 use super::wish::Wish;
 use crate::domain::container::{Container, ContainerSpec, ContainerState, EndReason, PullPolicy};
 use crate::domain::id::{ContainerId, LeaseId, RequestId};
@@ -43,17 +43,18 @@ pub enum Fitness {
 }
 
 impl Containers {
-    /// What a wish comes to: with its template's word, and as a specification under the operator's policy.
-    pub fn consider(&self, wish: Wish) -> Result<(Wish, ContainerSpec)> {
-        let wish = self.policy().with_template(wish)?;
+    /// What a wish of somebody comes to: with its template's word, and as a specification under the operator's policy.
+    pub fn consider(&self, wish: Wish, owner: &Arc<str>) -> Result<(Wish, ContainerSpec)> {
+        let (wish, _) = self.source(wish, &Viewer { name: owner.clone(), administers: false })?;
         let spec = self.policy().resolve(wish.clone(), "pool")?;
         Ok((wish, spec))
     }
 
     /// Tells what would keep a container from being made here, as far as that shows before it is tried.
-    pub async fn try_out(&self, spec: &ContainerSpec) -> Result<()> {
+    pub async fn try_out(&self, wish: &Wish, spec: &ContainerSpec) -> Result<()> {
         self.check_backend(spec)?;
-        if spec.pull == PullPolicy::Never {
+        // A snapshot is looked at as a whole by whoever starts from it.
+        if spec.pull == PullPolicy::Never && wish.snapshot.is_empty() {
             let reference =
                 ImageReference::parse(&spec.image).map_err(|problem| Error::invalid("spec.image", problem))?;
             let here = self.backend.image(&reference).await.map_err(super::manager::backend_error)?;

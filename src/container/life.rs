@@ -58,10 +58,11 @@ impl Containers {
     /// Freezes all processes.
     pub async fn pause(&self, name: &str, viewer: &Viewer) -> Result<Container> {
         let entry = self.find(name, viewer)?;
+        entry.adopted().await;
+        let _still = entry.still.lock().await;
         if entry.state() == ContainerState::Paused {
             return Ok(entry.container());
         }
-        entry.adopted().await;
         entry.ready()?;
         self.backend.pause(&entry.backend_id()).await.map_err(super::manager::backend_error)?;
         self.frozen(&entry, ContainerState::Running, ContainerState::Paused);
@@ -72,6 +73,7 @@ impl Containers {
     pub async fn resume(&self, name: &str, viewer: &Viewer) -> Result<Container> {
         let entry = self.find(name, viewer)?;
         entry.adopted().await;
+        let _still = entry.still.lock().await;
         if entry.state() != ContainerState::Paused {
             entry.ready()?;
             return Ok(entry.container());

@@ -7,14 +7,16 @@ use super::gate::Gate;
 use super::guests::Guests;
 use super::policy::ContainerPolicy;
 use super::raise::ControlMode;
+use super::snapshots::Snapshots;
 use super::{adopt, keeping};
 use crate::domain::container::{Consumption, Container, ContainerState, SandboxPolicy};
-use crate::domain::id::{ContainerId, LeaseId, RequestId};
+use crate::domain::id::{ContainerId, LeaseId, RequestId, SnapshotId};
 use crate::domain::image::ImageReference;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::execution::Registry;
 use crate::store::once::Once;
+use crate::store::shelf::Shelf;
 use crate::store::{Store, containers};
 use dashmap::DashMap;
 use parking_lot::Mutex;
@@ -43,6 +45,8 @@ pub struct ContainersConfig {
     pub max_ended: usize,
     /// Where supervisors and their sockets are.
     pub directory: PathBuf,
+    /// Where the workspaces of snapshots are.
+    pub snapshots: PathBuf,
     /// Bytes of output that a supervisor keeps of one process.
     pub journal_bytes: u64,
     /// Wall time of a process: where nobody asks, and at most.
@@ -113,6 +117,7 @@ pub struct Containers {
     pub(super) config: ContainersConfig,
     pub(super) observer: Arc<dyn ContainersObserver>,
     pub(super) guests: Guests,
+    pub(super) snapshots: Snapshots,
     pub(super) gate: Arc<dyn Gate>,
     pub(super) installation: String,
     pub(super) changes: Arc<Changes>,
@@ -122,6 +127,17 @@ pub struct Containers {
     pub(super) once: Once,
     pub(super) closing: AtomicBool,
     pub(super) this: Weak<Containers>,
+}
+
+/// An image, for whoever asks which there are.
+#[derive(Clone, Debug)]
+pub struct ListedImage {
+    /// The image.
+    pub image: ImageFacts,
+    /// Containers that use it.
+    pub containers: u32,
+    /// The snapshot that it is.
+    pub snapshot: Option<SnapshotId>,
 }
 
 /// What changed.
@@ -151,6 +167,8 @@ pub struct ContainersParts {
     pub backend: Arc<dyn Backend>,
     /// Where they are recorded.
     pub store: Arc<Store>,
+    /// Where snapshots stand, whatever they hold.
+    pub shelf: Arc<Shelf>,
     /// Where their processes are executions.
     pub registry: Registry,
     /// Bounds and habits.
@@ -164,7 +182,7 @@ pub struct ContainersParts {
 impl Containers {
     /// Opens what there is: containers that live are found again in the background, with the processes in them.
     pub async fn open(parts: ContainersParts) -> Result<Arc<Containers>> {
-        let ContainersParts { backend, store, registry, config, observer, gate } = parts;
+        let ContainersParts { backend, store, shelf, registry, config, observer, gate } = parts;
         let fresh = ContainerId::new().to_string();
         let installation = store.write(move |db| containers::installation(db, &fresh)).await?;
         let records = store.read(containers::all).await?;
@@ -172,6 +190,7 @@ impl Containers {
         let guests = Guests::open(&directory).map_err(|error| Error::StoreUnavailable {
             problem: format!("cannot write in {} (containers.directory): {error}", directory.display()),
         })?;
+        let (snapshots, left) = Snapshots::open(&store, shelf, config.snapshots.clone()).await?;
         let unknown = Err("it was not asked yet".to_owned());
         let containers = Arc::new_cyclic(|this| Containers {
             backend,
@@ -181,6 +200,7 @@ impl Containers {
             config,
             observer,
             guests,
+            snapshots,
             installation,
             changes: Arc::new(Changes::new(Timestamp::now().0)),
             entries: DashMap::new(),
@@ -193,6 +213,7 @@ impl Containers {
         // So that who calls first is not told that nobody asked yet; a backend that is slow is not waited for.
         let _ = tokio::time::timeout(FIRST_LOOK, containers.look_at_backend()).await;
         adopt::all(&containers, records);
+        containers.clear(left);
         tokio::spawn(keeping::watch_backend(Arc::downgrade(&containers)));
         tokio::spawn(keeping::keep(Arc::downgrade(&containers)));
         Ok(containers)
@@ -298,14 +319,16 @@ impl Containers {
         Ok((found, entry.container().running_executions))
     }
 
-    /// Images that are here and that the operator allows, each with the number of containers that use it. With a
-    /// repository, only those of it.
-    pub async fn images(&self, repository: &str, viewer: &Viewer) -> Result<Vec<(ImageFacts, u32)>> {
+    /// Images that are here and that the operator allows, or that are snapshots, each with the number of containers that
+    /// use it. With a repository, only those of it.
+    pub async fn images(&self, repository: &str, viewer: &Viewer) -> Result<Vec<ListedImage>> {
         let images = self.backend.images().await.map_err(backend_error)?;
-        let allowed = |text: &String| {
+        let snapshots = self.snapshots_by_image(viewer);
+        let named = |text: &String, snapshot: bool| {
             let Ok(reference) = ImageReference::parse(text) else { return false };
             let name = format!("{}/{}", reference.registry, reference.repository);
-            self.config.policy.admits("reference", &reference).is_ok() && (repository.is_empty() || name == repository)
+            (snapshot || self.config.policy.admits("reference", &reference).is_ok())
+                && (repository.is_empty() || name == repository)
         };
         let users = |id: &str| {
             let uses = |entry: &Arc<Entry>| entry.origin.image_id == id && !entry.state().is_over();
@@ -313,11 +336,14 @@ impl Containers {
             self.entries.iter().filter(|entry| uses(entry) && visible(entry)).count() as u32
         };
         let images = images.into_iter().filter_map(|mut image| {
-            image.tags.retain(allowed);
-            image.digests.retain(allowed);
-            (!image.tags.is_empty() || !image.digests.is_empty()).then(|| (users(&image.id), image))
+            let snapshot = snapshots.get(&image.id).copied();
+            image.tags.retain(|text| named(text, snapshot.is_some()));
+            image.digests.retain(|text| named(text, snapshot.is_some()));
+            let containers = users(&image.id);
+            let there = !image.tags.is_empty() || !image.digests.is_empty();
+            there.then_some(ListedImage { image, containers, snapshot })
         });
-        Ok(images.map(|(users, image)| (image, users)).collect())
+        Ok(images.collect())
     }
 
     /// Tells when something changed.

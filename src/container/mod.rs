@@ -20,6 +20,7 @@ mod process;
 mod processes;
 mod raise;
 mod signal;
+mod snapshots;
 mod spawn;
 mod unsupervised;
 mod variables;
@@ -27,10 +28,13 @@ mod wish;
 mod workplace;
 
 pub use lending::Fitness;
-pub use manager::{ContainerFilter, Containers, ContainersConfig, ContainersObserver, ContainersParts, News, Viewer};
+pub use manager::{
+    ContainerFilter, Containers, ContainersConfig, ContainersObserver, ContainersParts, ListedImage, News, Viewer,
+};
 pub use policy::ContainerPolicy;
 pub use processes::{NewProcess, outside_limits};
 pub use raise::ControlMode;
+pub use snapshots::{NewSnapshot, SnapshotSelection};
 pub use spawn::Order;
 pub use wish::{ResourcesWish, Wish};
 pub use workplace::{Service, Step, Workplace};

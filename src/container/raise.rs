@@ -53,7 +53,12 @@ impl Containers {
             None => match self.advance_with_guest(entry).await {
                 Ok(()) => return Ok(()),
                 Err(Setback::Failed(error)) => return Err(error),
-                Err(Setback::NoGuest(why)) if self.config.control == ControlMode::Auto && !entry.is_ending() => why,
+                Err(Setback::NoGuest(why)) if self.config.control == ControlMode::Auto && !entry.is_ending() => {
+                    match self.needs_guest(entry, &why) {
+                        Some(error) => return Err(error),
+                        None => why,
+                    }
+                }
                 Err(Setback::NoGuest(why)) => {
                     return Err(Error::ContainerFailed { id: entry.origin.id, problem: why });
                 }
@@ -125,6 +130,7 @@ impl Containers {
             }
         };
         entry.change(|status| status.control = Control::Guest { version: build });
+        self.restore(entry, &link).await?;
         self.start_main(entry, &link).await?;
         Ok(self.runs(entry)?)
     }

@@ -2,8 +2,9 @@
 
 use super::backend::{BackendError, ImageFacts, LayerProgress};
 use super::entry::Entry;
-use super::manager::{Containers, backend_error};
+use super::manager::{Containers, Viewer, backend_error};
 use super::raise::ControlMode;
+use super::snapshots::Source;
 use super::wish::Wish;
 use super::{paths, signal};
 use crate::domain::container::{Container, ContainerOrigin, ContainerSpec, ContainerState, PullPolicy};
@@ -30,6 +31,8 @@ pub struct Order {
     pub name: String,
     /// Who asks.
     pub principal: Arc<str>,
+    /// Whether he may start from what belongs to others.
+    pub administers: bool,
     /// The request id, and a fingerprint of what is asked.
     pub request: Option<(RequestId, [u8; 32])>,
     /// The pool it is for.
@@ -64,15 +67,21 @@ impl Containers {
                 ));
             }
         };
-        let spec = self.config.policy.resolve(order.wish, &name)?;
+        let viewer = Viewer { name: order.principal.clone(), administers: order.administers };
+        let (wish, source) = self.source(order.wish, &viewer)?;
+        let spec = self.config.policy.resolve(wish, &name)?;
         self.check_backend(&spec)?;
-        let image = self.image(&spec).await?;
+        let image = match &source {
+            Some(source) => self.image_of(source, &spec).await?,
+            None => self.image(&spec).await?,
+        };
         let main = main_process(&spec, &image);
         let stop = [&spec.stop_signal, &image.stop_signal].into_iter().find_map(|name| signal::number(name));
         let origin = ContainerOrigin {
             id,
             environment: environment(&spec, &image),
             image_id: image.id,
+            snapshot: source.as_ref().map(Source::id),
             main,
             main_execution: ExecutionId::new(),
             stop_signal: stop.unwrap_or(signal::TERM),
@@ -87,6 +96,11 @@ impl Containers {
             Entered::New(entry) => entry,
             Entered::Known(known) => return self.existing(known).await,
         };
+        // One that is deleted from here on is known to be needed.
+        if let Some(error) = source.as_ref().and_then(|source| self.is_gone(source)) {
+            self.forget(&entry);
+            return Err(error);
+        }
         if let Err(error) = self.save(&entry).await {
             self.forget(&entry);
             return Err(error);

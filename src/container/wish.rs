@@ -54,6 +54,9 @@ pub struct Wish {
     pub stop_signal: String,
     /// Time between that and the kill.
     pub stop_grace: Option<Duration>,
+    /// Id or name of the snapshot to start from, in place of an image; empty for none. Behind all others: what pools
+    /// recorded before there was one ends here.
+    pub snapshot: String,
 }
 
 /// Resources somebody wants; zero and none are for the template or the server to say.
@@ -86,9 +89,14 @@ impl Wish {
     pub fn over(self, template: &Wish) -> Wish {
         let text = |own: String, other: &String| if own.is_empty() { other.clone() } else { own };
         let (resources, other) = (self.resources, &template.resources);
+        // One place to start from: whoever names either leaves no room for the template's.
+        let (image, snapshot) = match self.image.is_empty() && self.snapshot.is_empty() {
+            true => (template.image.clone(), template.snapshot.clone()),
+            false => (self.image, self.snapshot),
+        };
         Wish {
             template: self.template,
-            image: text(self.image, &template.image),
+            image,
             pull: self.pull.or(template.pull),
             entrypoint: list(self.entrypoint, &template.entrypoint),
             command: list(self.command, &template.command),
@@ -121,6 +129,7 @@ impl Wish {
             hardening: self.hardening.or_else(|| template.hardening.clone()),
             stop_signal: text(self.stop_signal, &template.stop_signal),
             stop_grace: self.stop_grace.or(template.stop_grace),
+            snapshot,
         }
     }
 }
@@ -165,5 +174,20 @@ mod tests {
         assert_eq!(both.environment, map(&[("A", "1"), ("B", "2")]));
         assert_eq!((both.resources.memory_bytes, both.resources.pids, both.resources.swap_bytes), (7, 3, Some(0)));
         assert_eq!(both.idle_timeout, Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_container_starts_from_one_place() {
+        let of =
+            |image: &str, snapshot: &str| Wish { image: image.into(), snapshot: snapshot.into(), ..Wish::default() };
+        let both = |own: Wish, template: Wish| {
+            let wish = own.over(&template);
+            (wish.image, wish.snapshot)
+        };
+        let pair = |image: &str, snapshot: &str| (image.to_owned(), snapshot.to_owned());
+        assert_eq!(both(of("", ""), of("", "s")), pair("", "s"));
+        assert_eq!(both(of("a", ""), of("", "s")), pair("a", ""));
+        assert_eq!(both(of("", "s"), of("b", "")), pair("", "s"));
+        assert_eq!(both(of("", ""), of("b", "")), pair("b", ""));
     }
 }

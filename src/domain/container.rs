@@ -1,6 +1,6 @@
 //! Containers: what they are made from, how they stand, how they ended. Free of any backend's words.
 
-use super::id::{ContainerId, ExecutionId, RequestId};
+use super::id::{ContainerId, ExecutionId, RequestId, SnapshotId};
 use super::loan::{Belonging, Loan};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use std::time::Duration;
 pub struct ContainerSpec {
     /// Name of the template it came from; empty for none.
     pub template: String,
-    /// Reference of the image, in full.
+    /// Reference of the image, in full; of a snapshot, that of the image its container was made from.
     pub image: String,
     /// When the image is pulled.
     pub pull: PullPolicy,
@@ -275,6 +275,8 @@ pub struct ContainerOrigin {
     pub spec: ContainerSpec,
     /// Id of the image that runs.
     pub image_id: String,
+    /// The snapshot it starts from; none for a plain image.
+    pub snapshot: Option<SnapshotId>,
     /// The main process, worked out from spec and image; empty for a container that idles.
     pub main: Vec<String>,
     /// The execution that is the main process, or would be.

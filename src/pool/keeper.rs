@@ -121,12 +121,13 @@ impl Pool {
             (state.wish.clone(), state.record.settings.labels.clone())
         };
         // Templates and what the operator allows may be others than when the pool was made.
-        let made = match shape::examine(&self.containers, wish.clone()).await {
+        let made = match shape::examine(&self.containers, wish.clone(), &self.origin.principal).await {
             Ok(()) => {
                 let order = Order {
                     wish: shape::wish_of_one(&self.containers, &wish, &labels),
                     name: String::new(),
                     principal: self.origin.principal.clone(),
+                    administers: false,
                     request: None,
                     belonging: Some(self.belonging(generation)),
                 };

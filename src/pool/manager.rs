@@ -101,7 +101,7 @@ impl Pools {
     }
 
     async fn make(&self, order: PoolOrder, principal: &Arc<str>, request_id: Option<RequestId>) -> Result<()> {
-        shape::examine(&self.containers, order.wish.clone()).await?;
+        shape::examine(&self.containers, order.wish.clone(), principal).await?;
         let now = Timestamp::now();
         let record = PoolRecord {
             origin: PoolOrigin { name: order.name.clone(), principal: principal.clone(), request_id, created: now },
@@ -178,7 +178,7 @@ impl Pools {
             change.clone().apply(&mut record.settings, &mut wish);
             shape::check(&record.settings)?;
             if change.wish.is_some() {
-                shape::examine(&self.containers, wish.clone()).await?;
+                shape::examine(&self.containers, wish.clone(), &pool.origin.principal).await?;
             }
             if before != (wish.clone(), record.settings.labels.clone()) {
                 record.generation += 1;
@@ -325,6 +325,16 @@ impl Pools {
             self.containers.keep_record(id).await
         })
         .await
+    }
+
+    /// A pool whose containers start from a snapshot, by its name or id.
+    pub fn of_snapshot(&self, name: &str, id: &str) -> Option<String> {
+        let pools: Vec<Arc<Pool>> = self.pools.read().values().cloned().collect();
+        let starts = |pool: &&Arc<Pool>| {
+            let named = &pool.state.lock().wish.snapshot;
+            !named.is_empty() && (named == name || named == id)
+        };
+        pools.iter().find(starts).map(|pool| pool.origin.name.clone())
     }
 
     /// What all pools have, for the metrics.

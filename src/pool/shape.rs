@@ -4,6 +4,7 @@ use crate::container::{Containers, Wish};
 use crate::domain::pool::PoolSettings;
 use crate::error::{Error, Result, Violation};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 const MAX_DESCRIPTION: usize = 4 << 10;
@@ -55,13 +56,13 @@ pub(super) fn check(settings: &PoolSettings) -> Result<()> {
 }
 
 /// Whether containers of this kind can be made for a pool. Names fields as a pool has them.
-pub(super) async fn examine(containers: &Containers, wish: Wish) -> Result<()> {
-    let (wish, spec) = containers.consider(wish).map_err(in_a_pool)?;
+pub(super) async fn examine(containers: &Containers, wish: Wish, owner: &Arc<str>) -> Result<()> {
+    let (wish, spec) = containers.consider(wish, owner).map_err(in_a_pool)?;
     let mut violations = Vec::new();
     let mut refuse = |field: String, text: &str| {
         violations.push(Violation::new(format!("pool.container.{field}"), format!("{text}; leave it unset")));
     };
-    if wish.workspace.is_some_and(|workspace| !workspace.name.is_empty()) {
+    if wish.workspace.as_ref().is_some_and(|workspace| !workspace.name.is_empty()) {
         refuse("workspace.name".into(), "would keep what one borrower left for the next");
     }
     if wish.time_to_live.is_some() {
@@ -76,7 +77,7 @@ pub(super) async fn examine(containers: &Containers, wish: Wish) -> Result<()> {
     if !violations.is_empty() {
         return Err(Error::InvalidArgument(violations));
     }
-    containers.try_out(&spec).await.map_err(in_a_pool)
+    containers.try_out(&wish, &spec).await.map_err(in_a_pool)
 }
 
 /// What a pool's container is made from: the pool's clocks take the place of its own, and nothing of it is kept.

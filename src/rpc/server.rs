@@ -78,8 +78,8 @@ impl Server {
         tokio::spawn(health::follow(health, reporter));
 
         let executions = Executions::new(tools.registry().clone(), containers.clone());
+        let snapshots = snapshots::Snapshots::new(sessions.clone(), containers.clone(), pools.clone());
         let containers = containers::Containers::new(containers, tools.registry().clone());
-        let snapshots = snapshots::Snapshots::new(sessions.clone());
         let sessions = sessions::Sessions::new(sessions, tools.catalog().clone());
         let mut routes = Routes::builder();
         routes

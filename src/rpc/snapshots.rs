@@ -1,14 +1,19 @@
 //! The Snapshots service.
 
 use super::caller;
+use super::containers::viewer;
 use super::convert::{self, snapshot as to};
 use super::status::status;
+use crate::container::{Containers, Viewer};
 use crate::domain::id::RequestId;
+use crate::domain::snapshot::ContainerSnapshot;
 use crate::error::{Error, Result};
 use crate::interpreter::packages::{MAX_BYTES, MAX_FILES};
+use crate::pool::Pools;
 use crate::proto::v1;
 use crate::session::kernel::Build;
-use crate::session::{Sessions, SnapshotBuild, check_name};
+use crate::session::{Sessions, SnapshotBuild};
+use crate::store::shelf::{SnapshotKind, check_name};
 use crate::tool::check_labels;
 use bytes::Bytes;
 use prost::Message;
@@ -24,20 +29,22 @@ const MAX_DESCRIPTION: usize = 4 << 10;
 /// Bytes of a preload.
 const MAX_PRELOAD: usize = 1 << 20;
 
-/// The service.
+/// The service: snapshots of interpreters and of containers, as one.
 pub struct Snapshots {
     sessions: Arc<Sessions>,
     snapshots: Arc<crate::session::Snapshots>,
+    containers: Option<Arc<Containers>>,
+    pools: Option<Arc<Pools>>,
 }
 
 impl Snapshots {
-    /// Serves the snapshots of these sessions.
-    pub fn new(sessions: Arc<Sessions>) -> Self {
+    /// Serves the snapshots of these sessions and containers; there are no pools without containers.
+    pub fn new(sessions: Arc<Sessions>, containers: Option<Arc<Containers>>, pools: Option<Arc<Pools>>) -> Self {
         let snapshots = sessions.snapshots().clone();
-        Snapshots { sessions, snapshots }
+        Snapshots { sessions, snapshots, containers, pools }
     }
 
-    fn list(&self, request: v1::ListSnapshotsRequest) -> Result<v1::ListSnapshotsResponse> {
+    async fn list(&self, viewer: Viewer, request: v1::ListSnapshotsRequest) -> Result<v1::ListSnapshotsResponse> {
         let size = convert::page::size(request.page_size)?;
         let selection = to::selection(request.filter)?;
         let listing = format!("snapshots {selection:?}");
@@ -48,16 +55,52 @@ impl Snapshots {
                     Error::invalid("page_token", "is not a token of this server; begin with an empty one")
                 })?),
             };
-        let Some(selection) = selection else { return Ok(v1::ListSnapshotsResponse::default()) };
-        // One more than asked for tells whether there is a next page.
-        let mut found = self.snapshots.list(&selection, after.as_deref(), size + 1);
-        let more = found.len() > size;
-        found.truncate(size);
-        let next_page_token = match found.last() {
-            Some(last) if more => convert::page::token(&listing, last.snapshot.name.as_bytes()),
+        let mut snapshots = Vec::new();
+        // One more than asked for tells whether there is a next page. Of either kind, for all of a page may be of one.
+        if let Some(selection) = &selection.interpreters {
+            snapshots.extend(self.snapshots.list(selection, after.as_deref(), size + 1).iter().map(to::snapshot));
+        }
+        if let (Some(selection), Some(containers)) = (&selection.containers, &self.containers) {
+            let found = containers.list_snapshots(selection, &viewer, after.as_deref(), size + 1).await;
+            snapshots.extend(found.iter().map(to::of_container));
+        }
+        snapshots.sort_by(|one, other| one.name.cmp(&other.name));
+        let more = snapshots.len() > size;
+        snapshots.truncate(size);
+        let next_page_token = match snapshots.last() {
+            Some(last) if more => convert::page::token(&listing, last.name.as_bytes()),
             _ => String::new(),
         };
-        Ok(v1::ListSnapshotsResponse { snapshots: found.iter().map(to::snapshot).collect(), next_page_token })
+        Ok(v1::ListSnapshotsResponse { snapshots, next_page_token })
+    }
+
+    async fn get(&self, viewer: Viewer, name: &str) -> Result<v1::Snapshot> {
+        match (&self.containers, self.snapshots.shelf().kind(name)) {
+            (Some(containers), Some(SnapshotKind::Container)) => {
+                containers.get_snapshot(name, &viewer).await.map(|found| to::of_container(&found))
+            }
+            // It has its name, but is no snapshot yet.
+            (Some(containers), None) => match containers.get_snapshot(name, &viewer).await {
+                Ok(found) => Ok(to::of_container(&found)),
+                Err(_) => self.snapshots.get(name).map(|found| to::snapshot(&found)),
+            },
+            (None, Some(SnapshotKind::Container)) => Err(no_containers()),
+            (_, Some(SnapshotKind::Interpreter)) | (None, None) => {
+                self.snapshots.get(name).map(|found| to::snapshot(&found))
+            }
+        }
+    }
+
+    async fn delete(&self, viewer: Viewer, name: &str, request_id: Option<RequestId>) -> Result<()> {
+        if self.snapshots.shelf().kind(name) != Some(SnapshotKind::Container) {
+            return self.snapshots.delete(name, request_id.map(|id| (viewer.name, id))).await;
+        }
+        let containers = self.containers.as_ref().ok_or_else(no_containers)?;
+        let needed = |snapshot: &ContainerSnapshot| {
+            let pool = self.pools.as_ref()?.of_snapshot(&snapshot.name, &snapshot.id.to_string())?;
+            Some(format!("pool {pool:?}"))
+        };
+        containers.delete_snapshot(name, &viewer, request_id, needed).await
     }
 }
 
@@ -131,6 +174,11 @@ impl Upload {
     }
 }
 
+fn no_containers() -> Error {
+    let problem = "they are turned off here; the operator turns them on with containers.enabled";
+    Error::BackendUnavailable { problem: problem.into() }
+}
+
 fn required(id: String) -> Result<String> {
     if id.is_empty() { Err(Error::invalid("snapshot_id", "is required: an id or a name")) } else { Ok(id) }
 }
@@ -141,15 +189,18 @@ impl v1::snapshots_server::Snapshots for Snapshots {
         &self,
         request: Request<v1::ListSnapshotsRequest>,
     ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
-        self.list(request.into_inner()).map(Response::new).map_err(status)
+        let viewer = viewer(&request);
+        self.list(viewer, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn get_snapshot(
         &self,
         request: Request<v1::GetSnapshotRequest>,
     ) -> Result<Response<v1::GetSnapshotResponse>, Status> {
-        let found = required(request.into_inner().snapshot_id).and_then(|id| self.snapshots.get(&id));
-        Ok(Response::new(v1::GetSnapshotResponse { snapshot: Some(to::snapshot(&found.map_err(status)?)) }))
+        let viewer = viewer(&request);
+        let id = required(request.into_inner().snapshot_id).map_err(status)?;
+        let snapshot = self.get(viewer, &id).await.map_err(status)?;
+        Ok(Response::new(v1::GetSnapshotResponse { snapshot: Some(snapshot) }))
     }
 
     async fn build_snapshot(
@@ -167,12 +218,11 @@ impl v1::snapshots_server::Snapshots for Snapshots {
         &self,
         request: Request<v1::DeleteSnapshotRequest>,
     ) -> Result<Response<v1::DeleteSnapshotResponse>, Status> {
-        let principal = caller(&request);
+        let viewer = viewer(&request);
         let message = request.into_inner();
         let request_id = convert::request_id("request_id", &message.request_id).map_err(status)?;
         let id = required(message.snapshot_id).map_err(status)?;
-        let request = request_id.map(|request_id| (principal, request_id));
-        self.snapshots.delete(&id, request).await.map_err(status)?;
+        self.delete(viewer, &id, request_id).await.map_err(status)?;
         Ok(Response::new(v1::DeleteSnapshotResponse {}))
     }
 }

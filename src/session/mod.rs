@@ -34,5 +34,5 @@ pub use config::SessionsConfig;
 pub use copy::{Fork, SessionSnapshot};
 pub use manager::{Caller, NewSession, NoObserver, SessionObserver, SessionSelection, Sessions};
 pub use recovery::SessionsParts;
-pub use snapshot_draft::{BuiltIns, Draft, NoBuiltIns, SnapshotSelection, check_name};
-pub use snapshots::{Reserved, Snapshots};
+pub use snapshot_draft::{BuiltIns, Draft, NoBuiltIns, SnapshotSelection};
+pub use snapshots::Snapshots;

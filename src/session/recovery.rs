@@ -18,6 +18,7 @@ use crate::execution::Registry;
 use crate::store::Store;
 use crate::store::executions::Filter;
 use crate::store::sessions::{self, CheckpointRecord, SessionRecord};
+use crate::store::shelf::Shelf;
 use dashmap::DashMap;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ pub struct SessionsParts {
     pub directory: PathBuf,
     /// Bounds and habits.
     pub config: SessionsConfig,
+    /// Where snapshots stand.
+    pub shelf: Arc<Shelf>,
     /// The interpreters that keep state.
     pub kernels: Vec<Arc<dyn Kernels>>,
     /// The snapshots that come with them.
@@ -48,7 +51,7 @@ pub struct SessionsParts {
 impl Sessions {
     /// The sessions as of their last checkpoints. Those that cannot go on are closed and say why.
     pub async fn open(parts: SessionsParts) -> Result<Arc<Sessions>> {
-        let SessionsParts { store, registry, directory, config, kernels, built_ins, observer } = parts;
+        let SessionsParts { store, registry, directory, config, shelf, kernels, built_ins, observer } = parts;
         let unusable = |error: std::io::Error| Error::StoreUnavailable {
             problem: format!("the directory of sessions in {} cannot be used: {error}", directory.display()),
         };
@@ -67,15 +70,9 @@ impl Sessions {
         }
         let open = |record: &&SessionRecord| record.closure.is_none();
         let in_use: HashSet<_> = records.iter().filter(open).filter_map(|record| record.origin.snapshot).collect();
-        let snapshots = Snapshots::open(
-            store.clone(),
-            directory.join("snapshots"),
-            config.max_snapshots,
-            kernels.clone(),
-            built_ins,
-            &in_use,
-        )
-        .await?;
+        let snapshots =
+            Snapshots::open(store.clone(), directory.join("snapshots"), shelf, kernels.clone(), built_ins, &in_use)
+                .await?;
         let keep: HashMap<_, Vec<String>> = records
             .iter()
             .filter(open)

@@ -2,12 +2,8 @@
 
 use crate::domain::id::{RequestId, SessionId};
 use crate::domain::snapshot::{SnapshotSource, SnapshotStanding, SnapshotState};
-use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Longest name.
-const MAX_NAME: usize = 64;
 
 /// The snapshots that come with the interpreters.
 pub trait BuiltIns: Send + Sync + 'static {
@@ -57,17 +53,4 @@ pub struct SnapshotSelection {
     pub labels: BTreeMap<String, String>,
     /// Of this session.
     pub session: Option<SessionId>,
-}
-
-/// Checks the name of a snapshot.
-pub fn check_name(field: &str, name: &str) -> Result<()> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-' | b'.');
-    let good = (1..=MAX_NAME).contains(&name.len())
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(plain);
-    if good {
-        return Ok(());
-    }
-    let rule = format!("expected 1 to {MAX_NAME} of a-z, 0-9, '_', '-' and '.', beginning with a letter");
-    Err(Error::invalid(field, rule))
 }

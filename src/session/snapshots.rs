@@ -3,14 +3,14 @@
 use super::checkpoint::make_directory;
 use super::kernel::{Developed, Image, Kernels};
 use super::manager::panicked;
-use super::room::Bytes;
-use super::snapshot_draft::{BuiltIns, Draft, SnapshotSelection, check_name};
+use super::snapshot_draft::{BuiltIns, Draft, SnapshotSelection};
 use super::snapshot_files::{digest_directory, flush};
 use crate::domain::id::{RequestId, SnapshotId};
 use crate::domain::snapshot::{Snapshot, SnapshotSource, SnapshotStanding, SnapshotState};
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::requests::{self, Mutation, Noted};
+use crate::store::shelf::{Claim, Reserved, Shelf, SnapshotKind};
 use crate::store::{Store, snapshots};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -30,7 +30,7 @@ pub struct Snapshots {
     images: Mutex<HashMap<SnapshotId, Weak<Image>>>,
     store: Arc<Store>,
     root: PathBuf,
-    room: Bytes,
+    shelf: Arc<Shelf>,
     kernels: Arc<HashMap<String, Arc<dyn Kernels>>>,
     built_ins: Arc<dyn BuiltIns>,
 }
@@ -38,8 +38,6 @@ pub struct Snapshots {
 #[derive(Default)]
 struct Table {
     by_name: BTreeMap<String, Held>,
-    /// Names of snapshots that are being made.
-    reserved: HashSet<String>,
 }
 
 #[derive(Clone)]
@@ -50,24 +48,12 @@ struct Held {
     damage: Arc<Mutex<Option<String>>>,
 }
 
-/// A name that is being given; free again when dropped.
-pub struct Reserved {
-    snapshots: Arc<Snapshots>,
-    name: String,
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.snapshots.table.lock().reserved.remove(&self.name);
-    }
-}
-
 impl Snapshots {
     /// The snapshots below `root`. Files that belong to none of them, and to none of `in_use`, are removed.
     pub(super) async fn open(
         store: Arc<Store>,
         root: PathBuf,
-        max_bytes: u64,
+        shelf: Arc<Shelf>,
         kernels: Arc<HashMap<String, Arc<dyn Kernels>>>,
         built_ins: Arc<dyn BuiltIns>,
         in_use: &HashSet<SnapshotId>,
@@ -78,11 +64,9 @@ impl Snapshots {
         make_directory(&root).map_err(unusable)?;
         let mut table = Table::default();
         let mut images = HashMap::new();
-        let room = Bytes::new(max_bytes);
         for found in store.read(snapshots::all).await? {
             match found {
                 Ok(snapshot) => {
-                    room.count(snapshot.size_bytes);
                     let image = Image::new(snapshot.id, root.join(snapshot.id.to_string()));
                     images.insert(snapshot.id, Arc::downgrade(&image));
                     let held = Held::new(snapshot, image, None);
@@ -103,7 +87,7 @@ impl Snapshots {
             }
         }
         let (table, images) = (Mutex::new(table), Mutex::new(images));
-        Ok(Arc::new(Snapshots { table, images, store, root, room, kernels, built_ins }))
+        Ok(Arc::new(Snapshots { table, images, store, root, shelf, kernels, built_ins }))
     }
 
     /// Snapshots that a selection names, by name, from the one after `after`.
@@ -130,7 +114,18 @@ impl Snapshots {
         }
         let is =
             |standing: &SnapshotStanding| standing.snapshot.name == name || standing.snapshot.id.to_string() == name;
-        self.built_ins.snapshots().into_iter().find(is).ok_or_else(|| Error::SnapshotNotFound { name: name.into() })
+        self.built_ins.snapshots().into_iter().find(is).ok_or_else(|| match self.shelf.kind(name) {
+            Some(SnapshotKind::Container) => Error::SnapshotUnusable {
+                name: name.into(),
+                problem: "holds the file system of a container; spawn a container from it (spec.snapshot_id)".into(),
+            },
+            _ => Error::SnapshotNotFound { name: name.into() },
+        })
+    }
+
+    /// The shelf that snapshots of every kind stand on.
+    pub fn shelf(&self) -> &Arc<Shelf> {
+        &self.shelf
     }
 
     /// The files of a snapshot for something of `tool` to start from, checked against their digest; noted as used.
@@ -181,16 +176,7 @@ impl Snapshots {
 
     /// Reserves a free name.
     pub fn reserve(self: &Arc<Self>, name: &str) -> Result<Reserved> {
-        check_name("name", name)?;
-        let taken = || Error::SnapshotExists { name: name.into() };
-        if self.built_ins.snapshots().iter().any(|standing| standing.snapshot.name == name) {
-            return Err(taken());
-        }
-        let mut table = self.table.lock();
-        if table.by_name.contains_key(name) || !table.reserved.insert(name.to_owned()) {
-            return Err(taken());
-        }
-        Ok(Reserved { snapshots: self.clone(), name: name.to_owned() })
+        self.shelf.reserve(name)
     }
 
     /// Makes a snapshot of the files that `write` puts into a directory: whole and durable, or not at all.
@@ -212,10 +198,10 @@ impl Snapshots {
             }
             written
         });
-        let (digest, size_bytes, developed) = written.await.map_err(panicked)??;
+        let (digest, size_bytes, developed, claim) = written.await.map_err(panicked)??;
         let snapshot = Snapshot {
             id,
-            name: name.name.clone(),
+            name: name.name().to_owned(),
             description: draft.description,
             labels: draft.labels,
             principal: draft.principal,
@@ -234,13 +220,14 @@ impl Snapshots {
         let row = snapshot.clone();
         if let Err(error) = self.store.write(move |db| snapshots::insert(db, &row)).await {
             image.doom();
-            self.room.give_back(size_bytes);
             return Err(error);
         }
         self.images.lock().insert(id, Arc::downgrade(&image));
         let held = Held::new(snapshot, image, Some(Ok(())));
-        self.table.lock().by_name.insert(name.name.clone(), held.clone());
-        tracing::info!(snapshot = %name.name, bytes = size_bytes, "a snapshot was made");
+        self.table.lock().by_name.insert(name.name().to_owned(), held.clone());
+        tracing::info!(snapshot = name.name(), bytes = size_bytes, "a snapshot was made");
+        name.keep(id, SnapshotKind::Interpreter);
+        claim.keep();
         Ok(self.standing(&held))
     }
 
@@ -249,7 +236,7 @@ impl Snapshots {
         aside: &Path,
         path: &Path,
         write: impl FnOnce(&Path) -> Result<Developed>,
-    ) -> Result<([u8; 32], u64, Developed)> {
+    ) -> Result<([u8; 32], u64, Developed, Claim)> {
         let failed = |error: io::Error| Error::StoreUnavailable {
             problem: format!("the files of a snapshot cannot be written to {}: {error}", self.root.display()),
         };
@@ -257,17 +244,11 @@ impl Snapshots {
         let developed = write(aside)?;
         flush(aside).map_err(failed)?;
         let (digest, size) = digest_directory(aside).map_err(failed)?;
-        self.room.take(size).map_err(|used| Error::QuotaReached {
-            what: format!("a snapshot of {size} bytes, with {used} bytes taken (sessions.max_snapshots)"),
-            limit: self.room.max().to_string(),
-            todo: "delete snapshots that are no longer needed, or have the operator raise the bound",
-        })?;
+        let mut claim = self.shelf.claim();
+        claim.resize(size)?;
         let moved = fs::rename(aside, path).and_then(|()| fs::File::open(&self.root)?.sync_all());
-        moved.map_err(|error| {
-            self.room.give_back(size);
-            failed(error)
-        })?;
-        Ok((digest, size, developed))
+        moved.map_err(failed)?;
+        Ok((digest, size, developed, claim))
     }
 
     /// Deletes a snapshot, by id or name. What started from it keeps its files until it ends.
@@ -306,7 +287,7 @@ impl Snapshots {
         self.store.write(move |db| snapshots::delete(db, id)).await?;
         self.table.lock().by_name.remove(&held.snapshot.name);
         held.image.doom();
-        self.room.give_back(held.snapshot.size_bytes);
+        self.shelf.remove(&held.snapshot.name, held.snapshot.size_bytes);
         tracing::info!(snapshot = %held.snapshot.name, "a snapshot was deleted");
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The table of containers, and the name of this installation. Plain functions on a connection: callers bring the
 //! transaction.
 
+use super::containers_before::OriginBefore;
 use crate::domain::container::{ContainerOrigin, ContainerStatus};
 use crate::domain::id::ContainerId;
 use crate::domain::loan::Belonging;
@@ -8,7 +9,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 /// Form of the records; one of another form is refused.
-const FORM: u8 = 2;
+const FORM: u8 = 3;
+/// The form before containers could start from snapshots.
+const FORM_WITHOUT_SNAPSHOTS: u8 = 2;
 /// The form before there were pools: origin and status.
 const FORM_WITHOUT_POOLS: u8 = 1;
 
@@ -62,11 +65,15 @@ pub fn all(db: &Connection) -> rusqlite::Result<Vec<Result<ContainerRecord, Cont
 }
 
 fn decode(blob: &[u8], crc: u32) -> rusqlite::Result<ContainerRecord> {
-    if blob.first() != Some(&FORM_WITHOUT_POOLS) {
-        return super::record::decode(FORM, blob, crc);
-    }
-    let (origin, status) = super::record::decode(FORM_WITHOUT_POOLS, blob, crc)?;
-    Ok(ContainerRecord { origin, status, belonging: None })
+    let (origin, status, belonging): (OriginBefore, _, _) = match blob.first() {
+        Some(&FORM_WITHOUT_POOLS) => {
+            let (origin, status) = super::record::decode(FORM_WITHOUT_POOLS, blob, crc)?;
+            (origin, status, None)
+        }
+        Some(&FORM_WITHOUT_SNAPSHOTS) => super::record::decode(FORM_WITHOUT_SNAPSHOTS, blob, crc)?,
+        _ => return super::record::decode(FORM, blob, crc),
+    };
+    Ok(ContainerRecord { origin: origin.into(), status, belonging })
 }
 
 /// Forgets a container.
@@ -104,6 +111,7 @@ mod tests {
             name: "c".into(),
             spec,
             image_id: "sha256:0".into(),
+            snapshot: None,
             main: vec!["x".into()],
             main_execution: ExecutionId::new(),
             stop_signal: 15,
@@ -128,11 +136,18 @@ mod tests {
     }
 
     #[test]
-    fn records_from_before_there_were_pools_are_read() {
+    fn records_of_earlier_builds_are_read() {
         let record = sample();
-        let old = crate::store::record::encode(FORM_WITHOUT_POOLS, &(&record.origin, &record.status)).unwrap();
-        assert_eq!(decode(&old, crc32fast::hash(&old)).unwrap(), record);
-        assert!(decode(&old, 0).is_err());
+        let origin = OriginBefore::from(record.origin.clone());
+        let home = Belonging { pool: "warm".into(), pool_created: Timestamp(1), generation: 1, loan: None };
+        let lent = ContainerRecord { belonging: Some(home.clone()), ..record.clone() };
+        let encode = crate::store::record::encode::<(&OriginBefore, &ContainerStatus, Option<&Belonging>)>;
+        let first = crate::store::record::encode(FORM_WITHOUT_POOLS, &(&origin, &record.status)).unwrap();
+        let second = encode(FORM_WITHOUT_SNAPSHOTS, &(&origin, &record.status, Some(&home))).unwrap();
+        for (old, expected) in [(first, record), (second, lent)] {
+            assert_eq!(decode(&old, crc32fast::hash(&old)).unwrap(), expected);
+            assert!(decode(&old, 0).is_err());
+        }
     }
 
     #[tokio::test]

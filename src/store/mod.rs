@@ -4,7 +4,9 @@
 //! once (group commit), so an fsync is shared by everybody who waits for one. A job that fails takes
 //! back only its own changes. Readers have connections of their own and never wait for the writer.
 
+pub mod container_snapshots;
 pub mod containers;
+mod containers_before;
 pub mod executions;
 mod journal;
 pub mod once;
@@ -13,6 +15,7 @@ mod record;
 pub mod requests;
 mod schema;
 pub mod sessions;
+pub mod shelf;
 pub mod snapshots;
 mod version1;
 mod version2;

@@ -9,7 +9,11 @@ use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
 /// Form of the records; one of another form is refused.
-const FORM: u8 = 1;
+const FORM: u8 = 2;
+/// The form before containers could start from snapshots.
+const FORM_WITHOUT_SNAPSHOTS: u8 = 1;
+/// Form of the totals.
+const TOTALS_FORM: u8 = 1;
 
 /// What the store knows of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +39,7 @@ pub struct PoolRecord {
 /// Records a pool, or brings its record up to date. Its totals stay.
 pub fn put(db: &Connection, record: &PoolRecord) -> rusqlite::Result<()> {
     let blob = super::record::encode(FORM, record)?;
-    let none = super::record::encode(FORM, &PoolTotals::default())?;
+    let none = super::record::encode(TOTALS_FORM, &PoolTotals::default())?;
     db.prepare_cached(
         "INSERT INTO pools (name, record, crc, leases, totals, totals_crc) VALUES (?1, ?2, ?3, 0, ?4, ?5)
          ON CONFLICT (name) DO UPDATE SET record = ?2, crc = ?3",
@@ -60,7 +64,7 @@ pub fn lent(
 
 /// Brings the totals of a pool up to date, all but its leases; nothing for one that is gone.
 pub fn put_totals(db: &Connection, name: &str, totals: &PoolTotals) -> rusqlite::Result<()> {
-    let blob = super::record::encode(FORM, totals)?;
+    let blob = super::record::encode(TOTALS_FORM, totals)?;
     db.prepare_cached("UPDATE pools SET totals = ?2, totals_crc = ?3 WHERE name = ?1")?.execute(params![
         name,
         blob,
@@ -74,16 +78,57 @@ pub fn all(db: &Connection) -> rusqlite::Result<Vec<Result<(PoolRecord, PoolTota
     let mut rows = db.prepare("SELECT name, record, crc, totals, totals_crc, leases FROM pools ORDER BY name")?;
     let rows = rows.query_map([], |row| {
         let (name, blob, totals): (String, Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(3)?);
-        let totals: PoolTotals = super::record::decode(FORM, &totals, row.get(4)?).unwrap_or_default();
+        let totals: PoolTotals = super::record::decode(TOTALS_FORM, &totals, row.get(4)?).unwrap_or_default();
         let leases: i64 = row.get(5)?;
         let totals = PoolTotals { leases: u64::try_from(leases).unwrap_or_default(), ..totals };
-        Ok(super::record::decode(FORM, &blob, row.get(2)?).map(|record| (record, totals)).map_err(|_| name))
+        Ok(decode(&blob, row.get(2)?).map(|record| (record, totals)).map_err(|_| name))
     })?;
     rows.collect()
+}
+
+fn decode(blob: &[u8], crc: u32) -> rusqlite::Result<PoolRecord> {
+    if blob.first() != Some(&FORM_WITHOUT_SNAPSHOTS) {
+        return super::record::decode(FORM, blob, crc);
+    }
+    let mut record: PoolRecord = super::record::decode(FORM_WITHOUT_SNAPSHOTS, blob, crc)?;
+    // A specification ended before the snapshot that it names, which is an empty text.
+    record.specification.push(0);
+    Ok(record)
 }
 
 /// Forgets a pool.
 pub fn delete(db: &Connection, name: &str) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM pools WHERE name = ?1")?.execute([name])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::Wish;
+
+    #[test]
+    fn specifications_from_before_there_were_snapshots_are_read() {
+        let wish = Wish { image: "a".into(), stop_signal: "SIGINT".into(), ..Wish::default() };
+        let mut specification = postcard::to_allocvec(&wish).unwrap();
+        // The snapshot is behind all others.
+        assert_eq!(specification.pop(), Some(0));
+        let origin = PoolOrigin { name: "warm".into(), principal: "p".into(), request_id: None, created: Timestamp(1) };
+        let record = PoolRecord {
+            origin,
+            settings: PoolSettings::default(),
+            specification,
+            generation: 1,
+            updated: Timestamp(1),
+            etag: "e".into(),
+            changed_by: None,
+            deleting: false,
+        };
+        let old = crate::store::record::encode(FORM_WITHOUT_SNAPSHOTS, &record).unwrap();
+        let read = decode(&old, crc32fast::hash(&old)).unwrap();
+        assert_eq!(postcard::from_bytes::<Wish>(&read.specification).unwrap(), wish);
+        let new = PoolRecord { specification: postcard::to_allocvec(&wish).unwrap(), ..record };
+        let kept = crate::store::record::encode(FORM, &new).unwrap();
+        assert_eq!(decode(&kept, crc32fast::hash(&kept)).unwrap(), new);
+    }
 }

@@ -130,6 +130,10 @@ CREATE TABLE pools (
     totals_crc INTEGER NOT NULL
 ) WITHOUT ROWID;
 ",
+    "
+-- Snapshots of containers stand beside those of interpreters: a name is given once, whatever has it.
+ALTER TABLE snapshots ADD COLUMN kind TEXT NOT NULL DEFAULT 'interpreter';
+",
 ];
 
 /// How long the check of the whole file may take at the start. What it does not reach is checked when it is read.

@@ -227,6 +227,12 @@ fn label(folder: &Path) -> String {
     format!("label=casemate.installation={installation}")
 }
 
+/// Ids of images that belong to a server's directory: those of its snapshots, newest first.
+pub fn images(folder: &Path) -> Vec<String> {
+    let all = Command::new("docker").args(["images", "-q", "--no-trunc", "--filter", &label(folder)]).output();
+    String::from_utf8_lossy(&all.map(|all| all.stdout).unwrap_or_default()).lines().map(str::to_owned).collect()
+}
+
 impl Drop for House {
     fn drop(&mut self) {
         let Some(server) = &mut self.server else { return };
@@ -236,6 +242,9 @@ impl Drop for House {
         let all = Command::new("docker").args(["ps", "-aq", "--filter", &label(server.path())]).output();
         for id in String::from_utf8_lossy(&all.map(|all| all.stdout).unwrap_or_default()).lines() {
             let _ = Command::new("docker").args(["rm", "-f", "-v", id]).output();
+        }
+        for id in images(server.path()) {
+            let _ = Command::new("docker").args(["rmi", "-f", &id]).output();
         }
     }
 }

@@ -24,6 +24,7 @@ mod ports;
 mod processes;
 mod pulls;
 mod seccomp;
+mod snapshots;
 mod terminal_floods;
 mod unsupervised;
 mod watching;

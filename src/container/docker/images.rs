@@ -53,7 +53,7 @@ pub(super) async fn list(client: &Arc<Client>) -> BackendResult<Vec<ImageFacts>>
     Ok(found)
 }
 
-fn facts(image: ImageInspect) -> ImageFacts {
+pub(super) fn facts(image: ImageInspect) -> ImageFacts {
     let config = image.config.unwrap_or_default();
     let parts = [image.os, image.architecture, image.variant];
     let platform: Vec<String> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();

@@ -7,6 +7,7 @@
 //! hardening    what Docker is told to make
 //! sandboxes    make, start, look, wait, pause, kill, remove
 //! images  pull
+//! snapshots    root file systems as images
 //! consumption  from the control group (cgroup), or from Docker
 //! exec         processes by Docker's own means, for images in which no supervisor runs
 //! ```
@@ -22,16 +23,18 @@ mod hardening;
 mod images;
 mod pull;
 mod sandboxes;
+mod snapshots;
 
 pub use connection::{Address, DEFAULT_SOCKET, DockerConfig, Tls};
 pub use exec::{ExecInput, ExecOutput, ExecStream};
 pub use hardening::SECCOMP;
 
 use super::backend::{
-    Backend, BackendFacts, BackendProcess, BackendResult, Blueprint, Ending, ExecRequest, Found, ImageFacts,
-    LayerProgress, ProcessOutput, Standing,
+    Backend, BackendFacts, BackendProcess, BackendResult, Blueprint, Ending, ExecRequest, Found, FoundImage,
+    FrozenImage, ImageFacts, LayerProgress, Mark, ProcessOutput, Standing,
 };
 use crate::domain::container::Consumption;
+use crate::domain::id::SnapshotId;
 use crate::domain::image::ImageReference;
 use async_trait::async_trait;
 use client::Client;
@@ -62,6 +65,10 @@ impl Backend for Docker {
 
     async fn image(&self, reference: &ImageReference) -> BackendResult<Option<ImageFacts>> {
         images::find(&self.client, reference).await
+    }
+
+    async fn image_of_id(&self, id: &str) -> BackendResult<Option<ImageFacts>> {
+        Ok(images::inspect(&self.client, id).await?.map(images::facts))
     }
 
     async fn images(&self) -> BackendResult<Vec<ImageFacts>> {
@@ -111,6 +118,26 @@ impl Backend for Docker {
 
     async fn remove(&self, id: &str) -> BackendResult<()> {
         sandboxes::remove(&self.client, id).await
+    }
+
+    async fn written(&self, id: &str) -> BackendResult<u64> {
+        snapshots::written(&self.client, id).await
+    }
+
+    async fn commit(&self, id: &str, mark: &Mark, freeze: bool) -> BackendResult<FrozenImage> {
+        snapshots::commit(&self.client, id, mark, freeze).await
+    }
+
+    async fn snapshots(&self, installation: &str) -> BackendResult<Vec<FoundImage>> {
+        snapshots::find(&self.client, installation).await
+    }
+
+    async fn remove_snapshot(&self, snapshot: SnapshotId) -> BackendResult<()> {
+        snapshots::remove(&self.client, snapshot).await
+    }
+
+    async fn remove_nameless(&self, image: &str) -> BackendResult<()> {
+        snapshots::remove_nameless(&self.client, image).await
     }
 
     async fn consumption(&self, id: &str) -> BackendResult<Consumption> {

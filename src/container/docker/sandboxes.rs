@@ -104,8 +104,19 @@ pub(super) async fn start(client: &Client, id: &str) -> BackendResult<()> {
     client.ask(|api| async move { api.start_container(id, None::<StartContainerOptions>).await }).await
 }
 
-async fn inspect(client: &Client, id: &str) -> BackendResult<ContainerInspectResponse> {
+pub(super) async fn inspect(client: &Client, id: &str) -> BackendResult<ContainerInspectResponse> {
     client.ask(|api| async move { api.inspect_container(id, None::<InspectContainerOptions>).await }).await
+}
+
+/// As [`inspect`], with what it wrote, which takes Docker longer to find out.
+pub(super) async fn inspect_with_size(client: &Client, id: &str) -> BackendResult<ContainerInspectResponse> {
+    let options = InspectContainerOptions { size: true };
+    client
+        .ask(|api| {
+            let options = options.clone();
+            async move { api.inspect_container(id, Some(options)).await }
+        })
+        .await
 }
 
 /// How a sandbox stands.

@@ -113,7 +113,16 @@ impl Containers {
         viewer: &Viewer,
         upload: ArchiveUpload,
     ) -> Result<ArchiveWriter> {
-        let mut place = self.place(container, viewer, "header.path", &upload.path).await?;
+        let place = self.place(container, viewer, "header.path", &upload.path).await?;
+        self.unpack_at(place, upload).await
+    }
+
+    /// Begins to unpack an archive there.
+    pub(in crate::container) async fn unpack_at(
+        &self,
+        mut place: Place,
+        upload: ArchiveUpload,
+    ) -> Result<ArchiveWriter> {
         if place.path.len() > 1 && place.path.ends_with(b"/") {
             place.path.pop();
         }

@@ -93,6 +93,12 @@ impl Containers {
 }
 
 impl Place {
+    /// The workspace of a container, also of one that is being made.
+    pub(in crate::container) fn workspace(entry: Arc<Entry>, link: Link) -> Place {
+        let path = entry.origin.spec.workspace.container_path.clone().into_bytes();
+        Place { entry, link, path }
+    }
+
     /// Another path in the same container.
     pub(super) fn beside(&self, field: &str, path: &str) -> Result<Place> {
         Ok(self.at(absolute(&self.entry, field, path)?))

@@ -138,10 +138,11 @@ impl ContainerPolicy {
         let wish = self.with_template(wish)?;
         let mut violations = Vec::new();
         let mut refuse = |field: &str, text: String| violations.push(Violation::new(format!("spec.{field}"), text));
+        let source = if wish.snapshot.is_empty() { "spec.image" } else { "spec.snapshot_id" };
         let image = match ImageReference::parse(&wish.image) {
             Ok(image) => Some(image),
             Err(_) if wish.image.is_empty() => {
-                refuse("image", "is required: neither the call nor a template names one".into());
+                refuse("image", "is required, or a snapshot: neither the call nor a template names one".into());
                 None
             }
             Err(problem) => {
@@ -202,7 +203,7 @@ impl ContainerPolicy {
         let Some(image) = image.filter(|_| violations.is_empty()) else {
             return Err(Error::InvalidArgument(violations));
         };
-        self.admits("spec.image", &image)?;
+        self.admits(source, &image)?;
         let user = if wish.user.is_empty() { USER.to_owned() } else { wish.user };
         self.check_user("spec.user", &user)?;
         let policy = wish.policy.unwrap_or_default();

@@ -1,8 +1,8 @@
 //! Images that are here, and those that are fetched.
 
 use super::{Containers, Messages, stream};
-use crate::container::Viewer;
 use crate::container::backend::LayerProgress;
+use crate::container::{ListedImage, Viewer};
 use crate::domain::image::ImageReference;
 use crate::error::{Error, Result};
 use crate::proto::v1;
@@ -26,26 +26,24 @@ impl Containers {
         let filter = request.filter.unwrap_or_default();
         let listing = format!("images {filter:?}");
         let after = convert::page::position(&listing, &request.page_token)?;
-        let mut images = Vec::new();
-        if filter.snapshots != Some(true) {
-            images = self.all()?.images(&filter.repository, &viewer).await?;
-        }
-        let key = |image: &crate::container::backend::ImageFacts| {
+        let mut images = self.all()?.images(&filter.repository, &viewer).await?;
+        images.retain(|found| filter.snapshots.is_none_or(|wanted| found.snapshot.is_some() == wanted));
+        let key = |ListedImage { image, .. }: &ListedImage| {
             // Those without a name come last.
             let name = image.tags.first().map_or("~", String::as_str);
             format!("{name} {}", image.id).into_bytes()
         };
-        images.sort_by_cached_key(|(image, _)| key(image));
+        images.sort_by_cached_key(key);
         if let Some(after) = after {
-            images.retain(|(image, _)| key(image) > after);
+            images.retain(|found| key(found) > after);
         }
         let more = images.len() > size;
         images.truncate(size);
         let next_page_token = match images.last() {
-            Some((last, _)) if more => convert::page::token(&listing, &key(last)),
+            Some(last) if more => convert::page::token(&listing, &key(last)),
             _ => String::new(),
         };
-        let images = images.iter().map(|(image, users)| to::image(image, *users)).collect();
+        let images = images.iter().map(to::listed).collect();
         Ok(v1::ListImagesResponse { images, next_page_token })
     }
 
@@ -74,7 +72,7 @@ impl Containers {
                     Some(layer) = news.recv() => Event::Progress(to::progress(layer)),
                     pulled = &mut pull => {
                         let pulled = pulled.unwrap_or_else(|error| Err(Error::Internal(format!("a pull failed: {error}"))));
-                        let last = pulled.map(|image| Event::Image(to::image(&image, 0))).map_err(status);
+                        let last = pulled.map(|image| Event::Image(to::image(&image))).map_err(status);
                         let last = last.map(|event| v1::PullImageResponse { event: Some(event) });
                         return drop(send.send(last).await);
                     }

@@ -25,7 +25,8 @@ impl Containers {
         });
         let wish = to::wish(request.spec)?;
         check_labels("spec.labels", &wish.labels)?;
-        let order = Order { wish, name: request.name, principal: viewer.name, request: identity, belonging: None };
+        let Viewer { name: principal, administers } = viewer;
+        let order = Order { wish, name: request.name, principal, administers, request: identity, belonging: None };
         let container = self.all()?.spawn(order).await?;
         Ok(v1::SpawnContainerResponse { container: Some(to::container(&container)) })
     }

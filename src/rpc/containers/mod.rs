@@ -7,13 +7,13 @@ mod images;
 mod lifecycle;
 mod logs;
 mod processes;
+mod snapshots;
 mod stats;
 mod watch;
 mod watch_path;
 
 use super::caller;
 use super::status::status;
-use super::unbuilt::refuse;
 use crate::auth::Principal;
 use crate::auth::permission::Permission;
 use crate::container::Viewer;
@@ -136,9 +136,10 @@ impl v1::containers_server::Containers for Containers {
 
     async fn snapshot_container(
         &self,
-        _: Request<v1::SnapshotContainerRequest>,
+        request: Request<v1::SnapshotContainerRequest>,
     ) -> Result<Response<v1::SnapshotContainerResponse>, Status> {
-        refuse("Containers.SnapshotContainer")
+        let viewer = viewer(&request);
+        self.serve_snapshot_container(viewer, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     type StreamLogsStream = Messages<v1::StreamLogsResponse>;

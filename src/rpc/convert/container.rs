@@ -19,7 +19,14 @@ pub fn container(container: &Container) -> v1::Container {
     v1::Container {
         id: origin.id.to_string(),
         name: origin.name.clone(),
-        spec: Some(v1::ContainerSpec { labels: container.labels(), ..spec(&origin.spec) }),
+        spec: Some(v1::ContainerSpec {
+            labels: container.labels(),
+            source: Some(match origin.snapshot {
+                Some(snapshot) => Source::SnapshotId(snapshot.to_string()),
+                None => Source::Image(origin.spec.image.clone()),
+            }),
+            ..spec(&origin.spec)
+        }),
         state: state(status.state).into(),
         problem: status.problem.clone(),
         principal: container.owner().to_string(),
@@ -48,7 +55,7 @@ fn spec(spec: &ContainerSpec) -> v1::ContainerSpec {
     let resources = &spec.resources;
     v1::ContainerSpec {
         template: spec.template.clone(),
-        source: Some(Source::Image(spec.image.clone())),
+        source: None,
         pull_policy: pull_policy(spec.pull).into(),
         entrypoint: spec.entrypoint.clone(),
         command: spec.command.clone(),
@@ -210,10 +217,13 @@ pub fn stats(found: &Consumption, usage: f64, running: u32) -> v1::ContainerStat
 pub fn wish(spec: Option<v1::ContainerSpec>) -> Result<Wish> {
     let spec = spec.unwrap_or_default();
     let refuse = |feature| Err(Error::Unimplemented { feature });
-    let image = match spec.source {
-        Some(Source::Image(image)) => image,
-        Some(Source::SnapshotId(_)) => return refuse("ContainerSpec.snapshot_id"),
-        None => String::new(),
+    let (image, snapshot) = match spec.source {
+        Some(Source::Image(image)) => (image, String::new()),
+        Some(Source::SnapshotId(id)) if id.is_empty() => {
+            return Err(Error::invalid("spec.snapshot_id", "is empty; expected the id or name of a snapshot"));
+        }
+        Some(Source::SnapshotId(id)) => (String::new(), id),
+        None => (String::new(), String::new()),
     };
     if spec.network.is_some() {
         return refuse("ContainerSpec.network");
@@ -276,6 +286,7 @@ pub fn wish(spec: Option<v1::ContainerSpec>) -> Result<Wish> {
         }),
         stop_signal: spec.stop_signal,
         stop_grace: time("stop_grace", &spec.stop_grace)?,
+        snapshot,
     })
 }
 

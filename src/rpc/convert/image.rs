@@ -1,11 +1,18 @@
 //! Images and their pulls as messages.
 
 use super::timestamp;
+use crate::container::ListedImage;
 use crate::container::backend::{ImageFacts, LayerProgress, PullPhase};
 use crate::proto::v1;
 
-/// An image; `containers` counts those that use it.
-pub fn image(image: &ImageFacts, containers: u32) -> v1::Image {
+/// An image of a listing.
+pub fn listed(found: &ListedImage) -> v1::Image {
+    let snapshot_id = found.snapshot.map(|id| id.to_string()).unwrap_or_default();
+    v1::Image { containers: found.containers, snapshot_id, ..image(&found.image) }
+}
+
+/// An image.
+pub fn image(image: &ImageFacts) -> v1::Image {
     v1::Image {
         id: image.id.clone(),
         references: image.tags.clone(),
@@ -14,7 +21,7 @@ pub fn image(image: &ImageFacts, containers: u32) -> v1::Image {
         create_time: image.created.map(timestamp),
         platform: image.platform.clone(),
         snapshot_id: String::new(),
-        containers,
+        containers: 0,
         capabilities: None,
     }
 }

@@ -43,7 +43,11 @@ fn asked_spec(wish: &Wish) -> v1::ContainerSpec {
     let resources = wish.resources;
     v1::ContainerSpec {
         template: wish.template.clone(),
-        source: (!wish.image.is_empty()).then(|| Source::Image(wish.image.clone())),
+        source: match (wish.snapshot.as_str(), wish.image.as_str()) {
+            ("", "") => None,
+            ("", image) => Some(Source::Image(image.to_owned())),
+            (snapshot, _) => Some(Source::SnapshotId(snapshot.to_owned())),
+        },
         pull_policy: wish.pull.map_or(0, |pull| container::pull_policy(pull).into()),
         entrypoint: wish.entrypoint.clone(),
         command: wish.command.clone(),

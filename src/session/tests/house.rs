@@ -70,7 +70,9 @@ impl House {
         let store = Arc::new(Store::open(directory.path(), Arc::new(NoObserver)).unwrap());
         let registry = Registry::open(store.clone(), RegistryConfig::default(), Arc::new(NobodyHears)).await.unwrap();
         let (switches, told) = (adders.switches.clone(), Arc::new(Told::default()));
+        let shelf = Shelf::open(&store, config.max_snapshots, |_| false).await.unwrap();
         let parts = SessionsParts {
+            shelf,
             store: store.clone(),
             registry,
             directory: directory.path().to_owned(),
