@@ -12,6 +12,7 @@ use crate::session::{
     Caller, NewSession, NoBuiltIns, SessionCall, SessionCalled, SessionObserver, SessionRun, Sessions, SessionsConfig,
     SessionsParts,
 };
+use crate::store::shelf::Shelf;
 use crate::store::{NoObserver, Store};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
