@@ -6,6 +6,7 @@ use super::link::Link;
 use super::manager::has_network;
 use super::unsupervised::Handle;
 use crate::domain::container::{Container, ContainerOrigin, ContainerState, ContainerStatus, Control, EndReason};
+use crate::domain::health_check::Health;
 use crate::domain::id::ExecutionId;
 use crate::domain::loan::{Belonging, Loan};
 use crate::domain::time::Timestamp;
@@ -51,6 +52,10 @@ pub(super) struct Entry {
     pub(super) still: tokio::sync::Mutex<()>,
     /// Somebody ends it.
     finishing: AtomicBool,
+    /// What checks found of its health; none before the first.
+    health: Mutex<Option<Health>>,
+    /// Told when a check found something.
+    checked: Notify,
 }
 
 impl Entry {
@@ -75,6 +80,8 @@ impl Entry {
             settled: Notify::new(),
             still: tokio::sync::Mutex::default(),
             finishing: AtomicBool::new(false),
+            health: Mutex::default(),
+            checked: Notify::new(),
         })
     }
 
@@ -150,7 +157,35 @@ impl Entry {
             belonging: self.belonging(),
             running_executions: u32::try_from(running).unwrap_or(u32::MAX),
             revision: self.revision(),
+            health: self.health(),
         }
+    }
+
+    /// What checks found of its health.
+    pub(super) fn health(&self) -> Option<Health> {
+        self.health.lock().clone()
+    }
+
+    /// Takes what a check found. Watchers are told when that is another verdict.
+    pub(super) fn check(&self, note: impl FnOnce(&mut Health)) {
+        let changed = {
+            let mut health = self.health.lock();
+            let health = health.get_or_insert_default();
+            let before = health.verdict;
+            note(health);
+            before != health.verdict
+        };
+        if changed {
+            self.touch();
+        }
+        self.checked.notify_waiters();
+    }
+
+    /// Ready when a check has found something, from this moment on.
+    pub(super) fn told_health(&self) -> impl Future<Output = ()> {
+        let mut told = Box::pin(self.checked.notified());
+        told.as_mut().enable();
+        told
     }
 
     /// The pool it was made for.

@@ -5,6 +5,7 @@ use super::link::LinkState;
 use super::manager::{Containers, Roster, Viewer};
 use super::wish::Wish;
 use crate::domain::container::{Container, ContainerSpec, ContainerState, EndReason, PullPolicy};
+use crate::domain::health_check::{Health, Verdict};
 use crate::domain::id::{ContainerId, LeaseId, RequestId};
 use crate::domain::image::ImageReference;
 use crate::domain::loan::Loan;
@@ -36,8 +37,10 @@ impl Roster {
 pub enum Fitness {
     /// It runs and answers.
     Fit,
-    /// It may run, but does not answer now.
+    /// It may run, but does not answer now, or was not found healthy yet.
     Silent,
+    /// Its health check found it unhealthy.
+    Unwell,
     /// It is over, or ends.
     Over,
 }
@@ -158,7 +161,7 @@ impl Containers {
         !ending && !state.is_over()
     }
 
-    /// Waits until a container answers, or never will.
+    /// Waits until a container answers and its health is known, if somebody checks it; or until it never will.
     pub async fn answers(&self, id: ContainerId) -> Fitness {
         let Some(entry) = self.entry(id) else { return Fitness::Over };
         // One that is being made is settled when it runs; one that a new server looks for, when it was found.
@@ -172,6 +175,7 @@ impl Containers {
                 () = entry.until(leaves) => {}
             }
         }
+        entry.verdict().await;
         fitness(&entry)
     }
 
@@ -183,6 +187,32 @@ impl Containers {
     /// Waits until a container is over, whoever asks.
     pub fn left(&self, id: ContainerId) -> impl Future<Output = ()> + Send + use<> {
         until(self.entry(id), ContainerState::is_over)
+    }
+
+    /// Waits until a container is found unhealthy, or its end begins; without a check until then.
+    pub fn unwell(&self, id: ContainerId) -> impl Future<Output = ()> + Send + use<> {
+        let entry = self.entry(id);
+        async move {
+            let Some(entry) = entry else { return };
+            let unwell = async {
+                loop {
+                    let told = entry.told_health();
+                    if entry.health().is_some_and(|health| health.verdict == Some(Verdict::Unhealthy)) {
+                        return;
+                    }
+                    told.await;
+                }
+            };
+            tokio::select! {
+                () = unwell => {}
+                () = entry.until(leaves) => {}
+            }
+        }
+    }
+
+    /// What checks found of a container's health.
+    pub fn health(&self, id: ContainerId) -> Option<Health> {
+        self.entry(id)?.health()
     }
 
     fn entry(&self, id: ContainerId) -> Option<Arc<Entry>> {
@@ -207,8 +237,11 @@ fn leaves(state: ContainerState) -> bool {
 }
 
 fn fitness(entry: &Entry) -> Fitness {
+    let verdict = entry.health().and_then(|health| health.verdict);
     match entry.state() {
         state if leaves(state) => Fitness::Over,
+        ContainerState::Running if verdict == Some(Verdict::Unhealthy) => Fitness::Unwell,
+        ContainerState::Running if verdict.is_none() && entry.origin.health_check.is_some() => Fitness::Silent,
         ContainerState::Running if entry.is_unsupervised() => Fitness::Fit,
         ContainerState::Running => {
             match entry.link().map(|link| matches!(*link.state().borrow(), LinkState::Connected { .. })) {

@@ -4,8 +4,8 @@ use super::backend::{Backend, BackendError, Ending};
 use super::entry::Entry;
 use super::link::LinkState;
 use super::manager::{Containers, Roster, Viewer};
-use super::signal;
 use super::spawn::PUT_AWAY;
+use super::{health, signal};
 use crate::domain::container::{Container, ContainerEnd, ContainerState, EndReason};
 use crate::domain::execution::{Exit, Outcome};
 use crate::domain::id::ExecutionId;
@@ -119,6 +119,9 @@ impl Containers {
     /// Watches over a container that runs, until it is over.
     pub(super) fn tend(&self, entry: &Arc<Entry>) {
         let Ok(this) = self.share() else { return };
+        if let Some(check) = entry.origin.health_check.clone() {
+            tokio::spawn(health::watch(entry.clone(), check));
+        }
         let entry = entry.clone();
         tokio::spawn(async move {
             let backend_id = entry.backend_id();

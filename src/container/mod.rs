@@ -8,6 +8,7 @@ mod entry;
 pub mod files;
 pub mod gate;
 mod guests;
+mod health;
 mod keeping;
 mod lending;
 mod life;

@@ -68,6 +68,7 @@ impl Containers {
             }
         };
         let viewer = Viewer { name: order.principal.clone(), administers: order.administers };
+        let health_check = order.wish.health_check.clone();
         let (wish, source) = self.source(order.wish, &viewer)?;
         let spec = self.config.policy.resolve(wish, &name)?;
         self.check_backend(&spec)?;
@@ -82,6 +83,7 @@ impl Containers {
             environment: environment(&spec, &image),
             image_id: image.id,
             snapshot: source.as_ref().map(Source::id),
+            health_check,
             main,
             main_execution: ExecutionId::new(),
             stop_signal: stop.unwrap_or(signal::TERM),

@@ -1,6 +1,7 @@
 //! What somebody asks of a container, or a template says: everything may be left out.
 
 use crate::domain::container::{Hardening, Mount, Port, PullPolicy, SandboxPolicy, Tmpfs, Workspace};
+use crate::domain::health_check::HealthCheck;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub struct Wish {
     /// Id or name of the snapshot to start from, in place of an image; empty for none. Behind all others: what pools
     /// recorded before there was one ends here.
     pub snapshot: String,
+    /// How its health is checked.
+    pub health_check: Option<HealthCheck>,
 }
 
 /// Resources somebody wants; zero and none are for the template or the server to say.
@@ -95,6 +98,7 @@ impl Wish {
             false => (self.image, self.snapshot),
         };
         Wish {
+            health_check: self.health_check.or_else(|| template.health_check.clone()),
             template: self.template,
             image,
             pull: self.pull.or(template.pull),

@@ -1,5 +1,6 @@
 //! Containers: what they are made from, how they stand, how they ended. Free of any backend's words.
 
+use super::health_check::{Health, HealthCheck};
 use super::id::{ContainerId, ExecutionId, RequestId, SnapshotId};
 use super::loan::{Belonging, Loan};
 use super::time::Timestamp;
@@ -277,6 +278,8 @@ pub struct ContainerOrigin {
     pub image_id: String,
     /// The snapshot it starts from; none for a plain image.
     pub snapshot: Option<SnapshotId>,
+    /// How its health is checked; none for not at all.
+    pub health_check: Option<HealthCheck>,
     /// The main process, worked out from spec and image; empty for a container that idles.
     pub main: Vec<String>,
     /// The execution that is the main process, or would be.
@@ -308,6 +311,8 @@ pub struct Container {
     pub running_executions: u32,
     /// Grows with every change of any container.
     pub revision: u64,
+    /// What checks found of its health.
+    pub health: Option<Health>,
 }
 
 /// What changes about a container, and is recorded.

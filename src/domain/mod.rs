@@ -6,6 +6,7 @@ pub mod container;
 pub mod event;
 pub mod execution;
 pub mod file;
+pub mod health_check;
 pub mod id;
 pub mod image;
 pub mod input;

@@ -4,9 +4,11 @@ use super::journal::{Journal, Mark, Standing, Totals};
 use super::ledger::Ledger;
 use super::stdin::Stdin;
 use crate::domain::event::{Event, LogLevel, OutputStream, Progress};
-use crate::domain::execution::{Execution, Exit, Origin, Outcome, Usage};
+use crate::domain::execution::{Execution, Exit, Origin, Outcome, Subject, Usage};
+use crate::domain::id::ExecutionId;
 use crate::domain::interruption::Interruption;
 use crate::domain::io::{InputRead, InputSource, Meter, OutputSink};
+use crate::domain::limits::Limits;
 use crate::domain::output::{
     ChildEvent, ExceptionInfo, FileChunk, MAX_LISTED_FILES, OutputFile, RichOutput, Stage, StageResult,
 };
@@ -80,6 +82,23 @@ impl Ended {
 }
 
 impl Live {
+    /// Where what a process says goes to that is nobody's execution: nobody finds it, and nothing keeps it.
+    pub fn unseen(subject: Subject, limits: Limits) -> Arc<Live> {
+        let origin = Origin {
+            id: ExecutionId::new(),
+            subject,
+            principal: "".into(),
+            request_id: None,
+            labels: Default::default(),
+            limits,
+            created: Timestamp::now(),
+            session: None,
+            parent: None,
+            target: "".into(),
+        };
+        Live::new(origin, None, Stdin::new(Bytes::new(), Bytes::new(), false), None)
+    }
+
     pub(super) fn new(
         origin: Origin,
         fingerprint: Option<[u8; 32]>,

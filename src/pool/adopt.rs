@@ -103,6 +103,7 @@ async fn meet(pool: Arc<Pool>, container: Container) {
     match pool.containers.answers(id).await {
         // One that is silent is replaced if it stays so.
         Fitness::Fit | Fitness::Silent => pool.arrived(&container),
+        Fitness::Unwell => pool.unwell(&container, "its health check failed"),
         Fitness::Over => {
             {
                 let mut state = pool.state.lock();

@@ -74,9 +74,10 @@ impl Pool {
 
     /// Lets go of what has not answered for a while. Answers whether something does not.
     fn replace_silent(&self, state: &mut State, reachable: bool) -> bool {
-        let mut gone = Vec::new();
+        let (mut gone, mut unwell) = (Vec::new(), Vec::new());
         for idle in &mut state.idle {
             match self.containers.fitness(idle.id) {
+                Fitness::Unwell => unwell.push(idle.id),
                 Fitness::Silent if reachable => {
                     if idle.silent.get_or_insert_with(Instant::now).elapsed() >= SILENCE {
                         gone.push(idle.id);
@@ -85,8 +86,10 @@ impl Pool {
                 _ => idle.silent = None,
             }
         }
-        for id in gone {
-            self.end(state, id, "it did not answer any more");
+        let why = |words: &'static str| move |id| (id, words);
+        let silent = gone.into_iter().map(why("it did not answer any more"));
+        for (id, words) in silent.chain(unwell.into_iter().map(why("its health check failed"))) {
+            self.end(state, id, words);
             state.totals.unhealthy += 1;
             state.unsaved = true;
         }
@@ -139,14 +142,32 @@ impl Pool {
             Ok(container) => {
                 {
                     let mut state = self.state.lock();
-                    state.trouble = None;
                     state.totals.created += 1;
                     state.unsaved = true;
                 }
+                // Nobody gets one that is not well.
+                if let Fitness::Unwell = self.containers.answers(container.origin.id).await {
+                    let found = self.containers.health(container.origin.id);
+                    return self.unwell(&container, &found.map(|health| health.message).unwrap_or_default());
+                }
+                self.state.lock().trouble = None;
                 self.arrived(&container);
             }
             Err(error) => self.failed(&error),
         }
+    }
+
+    /// One that was being made is not well.
+    pub(super) fn unwell(self: &Arc<Self>, container: &Container, why: &str) {
+        let id = container.origin.id;
+        {
+            let mut state = self.state.lock();
+            state.totals.unhealthy += 1;
+            state.unsaved = true;
+            self.end(&mut state, id, "its health check failed");
+        }
+        tokio::spawn(mind(self.clone(), id));
+        self.failed(&Error::ContainerFailed { id, problem: format!("its health check failed: {why}") });
     }
 
     /// One that was being made is ready.
@@ -167,6 +188,13 @@ impl Pool {
         };
         drop(lost);
         tokio::spawn(mind(self.clone(), id));
+        if container.origin.health_check.is_some() {
+            let (pool, unwell) = (self.clone(), self.containers.unwell(id));
+            tokio::spawn(async move {
+                unwell.await;
+                pool.wake.notify_one();
+            });
+        }
         self.wake.notify_one();
     }
 

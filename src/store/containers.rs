@@ -112,6 +112,7 @@ mod tests {
             spec,
             image_id: "sha256:0".into(),
             snapshot: None,
+            health_check: None,
             main: vec!["x".into()],
             main_execution: ExecutionId::new(),
             stop_signal: 15,

@@ -35,6 +35,7 @@ impl From<OriginBefore> for ContainerOrigin {
             spec: old.spec,
             image_id: old.image_id,
             snapshot: None,
+            health_check: None,
             main: old.main,
             main_execution: old.main_execution,
             stop_signal: old.stop_signal,

@@ -91,8 +91,8 @@ fn decode(blob: &[u8], crc: u32) -> rusqlite::Result<PoolRecord> {
         return super::record::decode(FORM, blob, crc);
     }
     let mut record: PoolRecord = super::record::decode(FORM_WITHOUT_SNAPSHOTS, blob, crc)?;
-    // A specification ended before the snapshot that it names, which is an empty text.
-    record.specification.push(0);
+    // A specification ended before the snapshot that it names and its health check: an empty text, and none.
+    record.specification.extend([0, 0]);
     Ok(record)
 }
 

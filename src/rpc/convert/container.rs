@@ -1,6 +1,6 @@
 //! Containers as messages, and what somebody asks of them.
 
-use super::{duration, id, moment, request_id, span, timestamp};
+use super::{duration, health, id, moment, request_id, span, timestamp};
 use crate::container::{ContainerFilter, NewProcess, ResourcesWish, Wish};
 use crate::domain::container::{
     Consumption, Container, ContainerEnd, ContainerSpec, ContainerState, Control, EndReason, Hardening, Mount, Port,
@@ -25,6 +25,7 @@ pub fn container(container: &Container) -> v1::Container {
                 Some(snapshot) => Source::SnapshotId(snapshot.to_string()),
                 None => Source::Image(origin.spec.image.clone()),
             }),
+            health_check: origin.health_check.as_ref().map(health::check),
             ..spec(&origin.spec)
         }),
         state: state(status.state).into(),
@@ -43,7 +44,7 @@ pub fn container(container: &Container) -> v1::Container {
         last_active_time: Some(timestamp(status.last_active)),
         end: status.end.as_ref().map(end),
         control: Some(control(&status.control)),
-        health: None,
+        health: container.health.as_ref().map(health::found),
         running_executions: container.running_executions,
         capabilities: None,
         backend_id: status.backend_id.clone(),
@@ -231,9 +232,6 @@ pub fn wish(spec: Option<v1::ContainerSpec>) -> Result<Wish> {
     if !spec.credentials.is_empty() {
         return refuse("ContainerSpec.credentials");
     }
-    if spec.health_check.is_some() {
-        return refuse("ContainerSpec.health_check");
-    }
     if spec.ports.iter().any(|port| port.publish || !port.host_address.is_empty() || port.host_port != 0) {
         return refuse("ContainerPort.publish");
     }
@@ -287,6 +285,7 @@ pub fn wish(spec: Option<v1::ContainerSpec>) -> Result<Wish> {
         stop_signal: spec.stop_signal,
         stop_grace: time("stop_grace", &spec.stop_grace)?,
         snapshot,
+        health_check: spec.health_check.map(health::asked).transpose()?,
     })
 }
 

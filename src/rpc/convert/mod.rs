@@ -4,6 +4,7 @@ pub mod archive;
 pub mod container;
 pub mod execution;
 pub mod file;
+mod health;
 pub mod image;
 pub mod input;
 pub mod json;
