@@ -5,8 +5,10 @@ use super::client::Client;
 use super::failure::Failure;
 use super::output::Format;
 use super::{Global, output, present};
-use crate::proto::v1::{DeleteSnapshotRequest, GetSnapshotRequest, ListSnapshotsRequest, Snapshot, SnapshotFilter};
-use clap::Subcommand;
+use crate::proto::v1::{
+    DeleteSnapshotRequest, GetSnapshotRequest, ListSnapshotsRequest, Snapshot, SnapshotFilter, SnapshotKind,
+};
+use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use uuid::Uuid;
@@ -23,6 +25,9 @@ pub enum SnapshotsVerb {
         /// Only for this tool
         #[arg(long, value_name = "NAME", default_value = "")]
         tool: String,
+        /// Only of this kind
+        #[arg(long, value_name = "KIND")]
+        kind: Option<Kind>,
     },
     /// Show one snapshot
     Get {
@@ -36,6 +41,14 @@ pub enum SnapshotsVerb {
     },
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Kind {
+    /// The memory of an interpreter, for sessions
+    Interpreter,
+    /// The files of a container, for containers
+    Container,
+}
+
 /// Does what the verb says.
 pub async fn run(verb: SnapshotsVerb, global: &Global) -> Result<ExitCode, Failure> {
     let verb = match verb {
@@ -47,7 +60,7 @@ pub async fn run(verb: SnapshotsVerb, global: &Global) -> Result<ExitCode, Failu
     let format = Format::choose(global);
     match verb {
         SnapshotsVerb::Build(_) => {}
-        SnapshotsVerb::List { tool } => list(&client, tool, format).await?,
+        SnapshotsVerb::List { tool, kind } => list(&client, tool, kind, format).await?,
         SnapshotsVerb::Get { name } => {
             let answer = client.snapshots().get_snapshot(GetSnapshotRequest { snapshot_id: name.clone() }).await;
             let answer =
@@ -77,8 +90,12 @@ pub fn show(snapshot: Option<Snapshot>, format: Format) -> Result<(), Failure> {
     }
 }
 
-async fn list(client: &Client, tool: String, format: Format) -> Result<(), Failure> {
-    let filter = SnapshotFilter { tool, ..Default::default() };
+async fn list(client: &Client, tool: String, kind: Option<Kind>, format: Format) -> Result<(), Failure> {
+    let kinds = kind.into_iter().map(|kind| match kind {
+        Kind::Interpreter => SnapshotKind::Interpreter.into(),
+        Kind::Container => SnapshotKind::Container.into(),
+    });
+    let filter = SnapshotFilter { tool, kinds: kinds.collect(), ..Default::default() };
     let mut snapshots: Vec<Snapshot> = Vec::new();
     let mut page_token = String::new();
     loop {

@@ -13,6 +13,8 @@ use std::time::Duration;
 pub struct TemplateSection {
     /// Reference of the image.
     pub image: String,
+    /// Id or name of the snapshot of a container to start from, in place of an image.
+    pub snapshot: String,
     /// When to pull it: "if_missing", "always" or "never".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pull: Option<PullPolicy>,
@@ -77,7 +79,9 @@ impl TemplateSection {
     pub(super) fn malformed(&self) -> Vec<(&'static str, String)> {
         let mounts = self.mounts.iter().filter_map(|text| Some(("mounts", mount(text).err()?)));
         let tmpfs = self.tmpfs.iter().filter_map(|text| Some(("tmpfs", memory_file_system(text).err()?)));
-        mounts.chain(tmpfs).collect()
+        let both = !self.image.is_empty() && !self.snapshot.is_empty();
+        let text = format!("found {:?} beside an image, expected one or the other", self.snapshot);
+        mounts.chain(tmpfs).chain(both.then_some(("snapshot", text))).collect()
     }
 
     /// The template as a wish.
@@ -92,6 +96,7 @@ impl TemplateSection {
         };
         Wish {
             image: self.image.clone(),
+            snapshot: self.snapshot.clone(),
             pull: self.pull,
             entrypoint: self.entrypoint.clone(),
             command: self.command.clone(),

@@ -29,7 +29,7 @@ impl House {
         Ok(self.snapshots().await.get_snapshot(request).await?.into_inner().snapshot.unwrap())
     }
 
-    async fn delete(&self, name: &str) -> Result<(), Status> {
+    async fn forget(&self, name: &str) -> Result<(), Status> {
         let request = v1::DeleteSnapshotRequest { snapshot_id: name.into(), ..Default::default() };
         self.snapshots().await.delete_snapshot(request).await.map(drop)
     }
@@ -102,4 +102,194 @@ async fn files_come_back_and_processes_go_on() {
     let spec = v1::ContainerSpec { entrypoint: vec!["/bin/sh".into()], ..spec };
     let third = house.spawn(spec).await.unwrap();
     house.until(&third.main_execution_id, "one").await;
+}
+
+#[tokio::test]
+async fn a_container_that_was_frozen_stays_frozen() {
+    if !docker() {
+        return;
+    }
+    let house = house().await;
+    let container = house.idle().await;
+    let mut containers = house.containers().await;
+    let pause = v1::PauseContainerRequest { container_id: container.id.clone(), ..Default::default() };
+    containers.pause_container(pause).await.unwrap();
+    let refused = house.freeze(&container.id, "cold").await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "CONTAINER_NOT_READY"));
+    assert!(refused.message().contains("exclude_workspace"), "{refused}");
+    let bare = v1::SnapshotContainerRequest { exclude_workspace: true, ..order(&container.id, "cold") };
+    let made = house.freeze_as(bare.clone()).await.unwrap();
+    assert_eq!(house.get(&container.id).await.state(), v1::ContainerState::Paused);
+    assert_eq!(ask(&["inspect", "-f", "{{.State.Paused}}", &container.backend_id]).trim(), "true");
+    assert!(house.archives().is_empty());
+    let resume = v1::ResumeContainerRequest { container_id: container.id.clone(), ..Default::default() };
+    containers.resume_container(resume).await.unwrap();
+    // Without freezing, and without the workspace.
+    house.run(&container.id, "echo left > out").await;
+    let running = v1::SnapshotContainerRequest { keep_running: true, name: "warm".into(), ..bare };
+    house.freeze_as(running).await.unwrap();
+    let other = house.spawn(from("warm")).await.unwrap();
+    assert_eq!(house.run(&other.id, "ls -A").await.text(), "");
+    assert_eq!(made.size_bytes, house.snapshot("warm").await.unwrap().size_bytes);
+}
+
+#[tokio::test]
+async fn names_are_given_once_and_retries_make_nothing_twice() {
+    if !docker() {
+        return;
+    }
+    let mut house = house().await;
+    let container = house.idle().await;
+    let request_id = uuid::Uuid::now_v7().to_string();
+    let wanted = v1::SnapshotContainerRequest { request_id: request_id.clone(), ..order(&container.id, "once") };
+    let made = house.freeze_as(wanted.clone()).await.unwrap();
+    assert_eq!(house.freeze_as(wanted.clone()).await.unwrap().id, made.id);
+    house.kill_and_restart().await;
+    assert_eq!(house.freeze_as(wanted.clone()).await.unwrap().id, made.id);
+    let other = v1::SnapshotContainerRequest { name: "twice".into(), ..wanted };
+    for (refused, code, why) in [
+        (house.freeze_as(other).await, Code::AlreadyExists, "REQUEST_ID_REUSED"),
+        (house.freeze(&container.id, "once").await, Code::AlreadyExists, "SNAPSHOT_EXISTS"),
+        (house.freeze(&container.id, "Once").await, Code::InvalidArgument, "INVALID_ARGUMENT"),
+        (house.freeze("nobody", "none").await, Code::NotFound, "CONTAINER_NOT_FOUND"),
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (code, why), "{refused}");
+    }
+    // Only what was made is there.
+    assert_eq!((house.archives().len(), images(house.path()).len()), (1, 1));
+    house.kill(&container.id).await;
+    let over = house.freeze(&container.id, "late").await.unwrap_err();
+    assert_eq!((over.code(), reason(&over).as_str()), (Code::FailedPrecondition, "CONTAINER_NOT_READY"));
+    let unknown = house.spawn(from("late")).await.unwrap_err();
+    assert_eq!((unknown.code(), reason(&unknown).as_str()), (Code::NotFound, "SNAPSHOT_NOT_FOUND"));
+}
+
+#[tokio::test]
+async fn a_snapshot_outlives_its_container_and_its_image() {
+    if !docker() {
+        return;
+    }
+    let house = house().await;
+    let name = format!("casemate-test/gone-{}:1", uuid::Uuid::now_v7());
+    let id = ask(&["create", BUSYBOX]);
+    ask(&[
+        "commit",
+        "--change",
+        "ENV WHO=image",
+        "--change",
+        "CMD [\"sh\", \"-c\", \"echo $WHO; sleep 100000\"]",
+        id.trim(),
+        &name,
+    ]);
+    ask(&["rm", id.trim()]);
+    let spec = v1::ContainerSpec { environment: [("SECRET".into(), "s3".into())].into(), ..image(&name, &[]) };
+    let container = house.spawn_until(spec, "image\n").await;
+    house.run(&container.id, "echo kept > file").await;
+    house.freeze(&container.id, "alone").await.unwrap();
+    house.kill(&container.id).await;
+    ask(&["rmi", &name]);
+    // The image's own command and variables, and not the container's.
+    let spec = v1::ContainerSpec { command: Vec::new(), ..from("alone") };
+    let other = house.spawn_until(spec, "image\n").await;
+    assert_eq!(house.run(&other.id, "cat file; echo ${SECRET-none}").await.text(), "kept\nnone\n");
+    assert_ne!(other.image_id, container.image_id);
+    let config = ask(&["inspect", "-f", "{{json .Config}}", &images(house.path())[0]]);
+    assert!(!config.contains("s3") && !config.contains(".casemate"), "{config}");
+}
+
+#[tokio::test]
+async fn what_is_needed_stays_and_what_is_deleted_is_gone() {
+    if !docker() {
+        return;
+    }
+    let house = house().await;
+    let container = house.idle().await;
+    house.run(&container.id, "echo kept > file").await;
+    let made = house.freeze(&container.id, "base").await.unwrap();
+    let child = house.spawn(from("base")).await.unwrap();
+    let refused = house.forget("base").await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "SNAPSHOT_UNUSABLE"));
+    assert!(refused.message().contains(&child.id), "{refused}");
+    // A snapshot of what came from it stands on it, and stays when it goes.
+    house.run(&child.id, "echo more > second").await;
+    house.freeze(&child.id, "upon").await.unwrap();
+    house.kill(&child.id).await;
+
+    let mut pools = v1::pools_client::PoolsClient::with_interceptor(house.server().channel().await, Bearer(TOKEN));
+    let spec = v1::ContainerSpec { source: Some(Source::SnapshotId("base".into())), ..sh("sleep 100000") };
+    let pool = v1::Pool { name: "warm".into(), container: Some(spec), target_size: 1, ..Default::default() };
+    let request = v1::CreatePoolRequest { pool: Some(pool), ..Default::default() };
+    let pool = pools.create_pool(request).await.unwrap().into_inner().pool.unwrap();
+    assert_eq!(pool.container.unwrap().source, Some(Source::SnapshotId("base".into())));
+    let lease = v1::LeaseContainerRequest { pool: "warm".into(), ..Default::default() };
+    let lent = pools.lease_container(lease).await.unwrap().into_inner().lease.unwrap().container.unwrap();
+    assert_eq!(house.run(&lent.id, "cat file").await.text(), "kept\n");
+    assert_eq!(house.forget(&made.id).await.unwrap_err().code(), Code::FailedPrecondition);
+    let gone = v1::DeletePoolRequest { name: "warm".into(), force: true, ..Default::default() };
+    pools.delete_pool(gone).await.unwrap();
+
+    let request_id = uuid::Uuid::now_v7().to_string();
+    let request = v1::DeleteSnapshotRequest { snapshot_id: "base".into(), request_id };
+    let mut snapshots = house.snapshots().await;
+    snapshots.delete_snapshot(request.clone()).await.unwrap();
+    snapshots.delete_snapshot(request).await.unwrap();
+    assert_eq!(house.snapshot("base").await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(house.archives().len(), 1);
+    let last = house.spawn(from("upon")).await.unwrap();
+    assert_eq!(house.run(&last.id, "cat file second").await.text(), "kept\nmore\n");
+    // The name is free.
+    house.freeze(&last.id, "base").await.unwrap();
+    house.kill(&last.id).await;
+    for name in ["base", "upon"] {
+        house.forget(name).await.unwrap();
+    }
+    assert_eq!((images(house.path()), house.archives()), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test]
+async fn what_is_damaged_or_gone_is_told_and_refused() {
+    if !docker() {
+        return;
+    }
+    let mut house = house().await;
+    let container = house.idle().await;
+    house.run(&container.id, "echo kept > file").await;
+    for name in ["flipped", "cut", "lost"] {
+        house.freeze(&container.id, name).await.unwrap();
+    }
+    let archive = |house: &House, id: &str| house.path().join(format!("data/container-snapshots/{id}.tar"));
+    let flipped = house.snapshot("flipped").await.unwrap();
+    let folder = house.server.take().unwrap().kill();
+    let path = folder.path().join(format!("data/container-snapshots/{}.tar", flipped.id));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(4).position(|four| four == b"kept").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    house.server = Some(crate::harness::Server::start(folder).await);
+    house.ready().await;
+    let cut = archive(&house, &house.snapshot("cut").await.unwrap().id);
+    std::fs::File::options().write(true).open(&cut).unwrap().set_len(100).unwrap();
+    let lost = house.snapshot("lost").await.unwrap();
+    ask(&["rmi", &format!("casemate.invalid/snapshot:{}", lost.id)]);
+    for (name, state) in [
+        ("flipped", v1::SnapshotState::Damaged),
+        ("cut", v1::SnapshotState::Damaged),
+        ("lost", v1::SnapshotState::Foreign),
+    ] {
+        let refused = house.spawn(from(name)).await.unwrap_err();
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::FailedPrecondition, "SNAPSHOT_UNUSABLE"),
+            "{name}"
+        );
+        let found = house.snapshot(name).await.unwrap();
+        assert_eq!((found.state(), found.problem.is_empty()), (state, false), "{name}");
+        let filter = v1::SnapshotFilter { states: vec![v1::SnapshotState::Ready.into()], ..Default::default() };
+        let request = v1::ListSnapshotsRequest { filter: Some(filter), ..Default::default() };
+        let ready = house.snapshots().await.list_snapshots(request).await.unwrap().into_inner().snapshots;
+        assert!(ready.iter().all(|ready| ready.name != name), "{name}");
+        house.forget(name).await.unwrap();
+    }
+    assert_eq!((images(house.path()), house.archives()), (Vec::new(), Vec::new()));
 }

@@ -2,6 +2,7 @@
 
 mod images;
 mod logs;
+mod snapshot;
 mod spawn;
 mod stats;
 mod watch;
@@ -72,6 +73,8 @@ pub enum ContainersVerb {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
+    /// Freeze the files of a container under a name; `casemate containers spawn --snapshot NAME` starts from there
+    Snapshot(snapshot::SnapshotArgs),
     /// Print what a container consumes, until it is over
     Stats(stats::StatsArgs),
     /// Print what the main process of a container wrote, and with -f what it writes
@@ -199,6 +202,7 @@ pub async fn run(verb: ContainersVerb, global: &Global) -> Result<ExitCode, Fail
             }
             show_all(&resumed, format)?;
         }
+        ContainersVerb::Snapshot(args) => snapshot::run(&client, args, format).await?,
         ContainersVerb::Stats(args) => stats::run(&client, args, format).await?,
         ContainersVerb::Logs(args) => logs::run(&client, args, global.json).await?,
         ContainersVerb::Images(args) => images::list(&client, args, format).await?,

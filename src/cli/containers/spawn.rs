@@ -20,8 +20,11 @@ use uuid::Uuid;
 #[derive(Debug, Args)]
 pub struct SpawnArgs {
     /// Reference of the image, such as docker.io/library/python:3.13; may be left out with --template
-    #[arg(required_unless_present = "template")]
+    #[arg(required_unless_present_any = ["template", "snapshot"])]
     image: Option<String>,
+    /// Start from this snapshot of a container, by name or id, in place of an image
+    #[arg(long, value_name = "NAME", conflicts_with = "image")]
+    snapshot: Option<String>,
     /// Its main process or its arguments, after --; none means the image's
     #[arg(last = true)]
     command: Vec<String>,
@@ -213,6 +216,10 @@ impl SpawnArgs {
             idle_timeout: span("--idle", self.idle)?,
             ..self.spec.message(self.image, self.command)
         };
+        let spec = match self.snapshot {
+            Some(snapshot) => ContainerSpec { source: Some(Source::SnapshotId(snapshot)), ..spec },
+            None => spec,
+        };
         let request_id = match self.request_id {
             // A transport that sends it twice then makes one.
             id if id.is_empty() => Uuid::now_v7().to_string(),
@@ -224,9 +231,10 @@ impl SpawnArgs {
 
 /// Makes the container.
 pub async fn run(client: &Client, args: SpawnArgs, json: bool) -> Result<(), Failure> {
-    let of = match (&args.image, args.spec.template()) {
-        (Some(image), _) => format!("image {image:?}"),
-        (None, template) => format!("template {:?}", template.unwrap_or_default()),
+    let of = match (&args.image, &args.snapshot, args.spec.template()) {
+        (Some(image), _, _) => format!("image {image:?}"),
+        (None, Some(snapshot), _) => format!("snapshot {snapshot:?}"),
+        (None, None, template) => format!("template {:?}", template.unwrap_or_default()),
     };
     let answer = client.containers().spawn_container(args.request()?).await;
     let answer = answer.map_err(|status| failure(client, format!("no container of {of} was made"), &status))?;
@@ -264,6 +272,9 @@ mod tests {
         let spec = request("--template t -- true").spec.unwrap();
         assert_eq!((spec.source, spec.template.as_str(), spec.command.len()), (None, "t", 1));
         assert_eq!((spec.resources, spec.hardening, spec.workspace), (None, None, None));
+        let spec = request("--snapshot first -- true").spec.unwrap();
+        assert_eq!((spec.source, spec.command.len()), (Some(Source::SnapshotId("first".into())), 1));
+        assert!(Line::try_parse_from(["spawn", "x", "--snapshot", "first"]).is_err());
         assert!(Line::try_parse_from(["spawn"]).is_err());
         assert!(!request("x").request_id.is_empty());
     }

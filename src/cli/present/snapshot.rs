@@ -3,7 +3,7 @@
 use super::{Fields, short_size, short_time, time, word};
 use crate::cli::output;
 use crate::proto::v1::snapshot::Source;
-use crate::proto::v1::{Snapshot, SnapshotBuild};
+use crate::proto::v1::{Snapshot, SnapshotBuild, SnapshotKind};
 use serde_json::{Value, json};
 
 /// A snapshot as JSON.
@@ -53,6 +53,14 @@ fn source(snapshot: &Snapshot) -> String {
     }
 }
 
+/// The tool whose interpreter it holds, or a container.
+fn holds(snapshot: &Snapshot) -> String {
+    match snapshot.kind() {
+        SnapshotKind::Container => "container".to_owned(),
+        _ => snapshot.tool.clone(),
+    }
+}
+
 fn state(snapshot: &Snapshot) -> String {
     word(snapshot.state().as_str_name(), "SNAPSHOT_STATE_")
 }
@@ -63,14 +71,14 @@ pub fn table(snapshots: &[Snapshot]) -> String {
         let about = if snapshot.problem.is_empty() { &snapshot.description } else { &snapshot.problem };
         vec![
             snapshot.name.clone(),
-            snapshot.tool.clone(),
+            holds(snapshot),
             state(snapshot),
             short_size(snapshot.size_bytes),
             short_time(&snapshot.create_time),
             about.clone(),
         ]
     };
-    let head = ["NAME", "TOOL", "STATE", "SIZE", "CREATED", "DESCRIPTION"];
+    let head = ["NAME", "HOLDS", "STATE", "SIZE", "CREATED", "DESCRIPTION"];
     output::table(&head, &snapshots.iter().map(row).collect::<Vec<_>>())
 }
 
@@ -80,17 +88,21 @@ pub fn detail(snapshot: &Snapshot) -> String {
         Some(Source::Build(made)) => build(made).to_string(),
         _ => String::new(),
     };
+    let total = match snapshot.kind() {
+        SnapshotKind::Container => "image",
+        _ => "memory",
+    };
     output::facts(&[
         ("name", snapshot.name.clone()),
         ("id", snapshot.id.clone()),
-        ("tool", snapshot.tool.clone()),
+        ("holds", holds(snapshot)),
         ("state", state(snapshot)),
         ("problem", snapshot.problem.clone()),
         ("description", snapshot.description.clone()),
         ("made from", source(snapshot)),
         ("build", built),
         ("size on disk", short_size(snapshot.size_bytes)),
-        ("memory", short_size(snapshot.total_bytes)),
+        (total, short_size(snapshot.total_bytes)),
         ("owner", snapshot.principal.clone()),
         ("interpreter", snapshot.runtime_digest.clone()),
         ("digest", snapshot.digest.clone()),
