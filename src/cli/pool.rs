@@ -229,7 +229,7 @@ fn fresh() -> String {
 
 async fn create(client: &Client, args: CreateArgs, format: Format) -> Result<(), Failure> {
     let what = format!("pool {:?} was not made", args.name);
-    let (mut spec, settings) = (args.spec.message(args.image, args.command), args.settings);
+    let (mut spec, settings) = (args.spec.message(args.image, args.command)?, args.settings);
     let pool = Pool {
         name: args.name,
         description: settings.description.unwrap_or_default(),
@@ -250,7 +250,7 @@ async fn create(client: &Client, args: CreateArgs, format: Format) -> Result<(),
 
 async fn update(client: &Client, args: UpdateArgs, format: Format) -> Result<(), Failure> {
     let what = format!("pool {:?} was not changed", args.name);
-    let (mut spec, settings) = (args.spec.message(args.image, args.command), args.settings);
+    let (mut spec, settings) = (args.spec.message(args.image, args.command)?, args.settings);
     let labels = std::mem::take(&mut spec.labels);
     let mut paths = Vec::new();
     for (path, named) in [

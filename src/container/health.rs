@@ -16,7 +16,7 @@ use casemate_guest::protocol::{Request, Spec, User};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 /// Bytes of what a check says, at most.
@@ -38,6 +38,9 @@ pub(super) async fn watch(entry: Arc<Entry>, check: HealthCheck) {
 }
 
 async fn go_on_checking(entry: &Entry, check: &HealthCheck) {
+    // When the next check is due. Whoever waits for a first good word is not to wait for that, so there are others
+    // before it.
+    let mut due = Instant::now() + check.interval;
     loop {
         if entry.state() != ContainerState::Running {
             sleep(STILL).await;
@@ -56,14 +59,17 @@ async fn go_on_checking(entry: &Entry, check: &HealthCheck) {
             text
         };
         // What ran into its end says nothing of its health.
+        let never = || entry.health().is_none_or(|health| health.verdict.is_none());
         if entry.state() == ContainerState::Running {
             let now = Timestamp::now();
             let age = now.since(entry.status().started.unwrap_or(now));
-            entry.check(|health| health.note(check, found.map(cut).map_err(cut), age, now));
+            let early = never() && (age < check.start_period || Instant::now() < due);
+            entry.check(|health| health.note(check, found.map(cut).map_err(cut), early, now));
         }
-        // Whoever waits for its first good word is not to wait for a whole interval.
-        let verdict = entry.health().and_then(|health| health.verdict);
-        sleep(if verdict.is_none() { check.interval.min(EAGER) } else { check.interval }).await;
+        if Instant::now() >= due {
+            due = Instant::now() + check.interval;
+        }
+        sleep(if never() { check.interval.min(EAGER) } else { check.interval }).await;
     }
 }
 

@@ -53,8 +53,9 @@ pub enum Verdict {
 }
 
 impl Health {
-    /// Takes what one more check found, which ended `age` after the container's start.
-    pub fn note(&mut self, check: &HealthCheck, found: Result<String, String>, age: Duration, now: Timestamp) {
+    /// Takes what one more check found. One that comes before its time counts only if it succeeds, and so does one
+    /// within the start period of what was never well.
+    pub fn note(&mut self, check: &HealthCheck, found: Result<String, String>, early: bool, now: Timestamp) {
         self.time = now;
         match found {
             Ok(message) => {
@@ -63,8 +64,7 @@ impl Health {
             }
             Err(message) => {
                 self.message = message;
-                // One that was healthy has started, however young it is.
-                if self.verdict.is_none() && age < check.start_period {
+                if early {
                     return;
                 }
                 self.failures = self.failures.saturating_add(1);
@@ -88,22 +88,21 @@ mod tests {
             interval: second,
             timeout: second,
             threshold: 2,
-            start_period: 10 * second,
+            start_period: second,
         };
         let mut health = Health::default();
-        let mut note = |found: Result<&str, &str>, age: u32| {
+        let mut note = |found: Result<&str, &str>, early: bool| {
             let found = found.map(str::to_owned).map_err(str::to_owned);
-            health.note(&check, found, age * second, Timestamp(u64::from(age)));
+            health.note(&check, found, early, Timestamp(1));
             (health.verdict, health.failures)
         };
-        assert_eq!(note(Err("not yet"), 1), (None, 0));
-        assert_eq!(note(Err("not yet"), 9), (None, 0));
-        assert_eq!(note(Err("late"), 10), (None, 1));
-        assert_eq!(note(Ok("up"), 11), (Some(Verdict::Healthy), 0));
-        assert_eq!(note(Err("down"), 12), (Some(Verdict::Healthy), 1));
-        assert_eq!(note(Err("down"), 13), (Some(Verdict::Unhealthy), 2));
-        assert_eq!(note(Ok("up"), 14), (Some(Verdict::Healthy), 0));
-        // It was healthy once: it has started.
-        assert_eq!(note(Err("down"), 1), (Some(Verdict::Healthy), 1));
+        for _ in 0..3 {
+            assert_eq!(note(Err("not yet"), true), (None, 0));
+        }
+        assert_eq!(note(Err("late"), false), (None, 1));
+        assert_eq!(note(Ok("up"), true), (Some(Verdict::Healthy), 0));
+        assert_eq!(note(Err("down"), false), (Some(Verdict::Healthy), 1));
+        assert_eq!(note(Err("down"), false), (Some(Verdict::Unhealthy), 2));
+        assert_eq!(note(Ok("up"), false), (Some(Verdict::Healthy), 0));
     }
 }

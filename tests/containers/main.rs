@@ -14,6 +14,7 @@ mod faults;
 mod files;
 mod gate;
 mod hardening;
+mod health;
 mod hostile_archives;
 mod inside;
 mod lifecycle;

@@ -1,5 +1,6 @@
 //! `casemate containers`: sandboxes made, found, watched and ended.
 
+mod health;
 mod images;
 mod logs;
 mod snapshot;

@@ -5,6 +5,7 @@ use super::super::failure::Failure;
 use super::super::output;
 use super::super::output::Format;
 use super::super::run::label;
+use super::health::HealthArgs;
 use super::{failure, show, span};
 use crate::proto::v1::container_spec::Source;
 use crate::proto::v1::{
@@ -95,6 +96,8 @@ pub struct SpecArgs {
     /// Keep this capability, such as CAP_CHOWN; can be repeated
     #[arg(long = "cap-add", value_name = "CAPABILITY")]
     capabilities: Vec<String>,
+    #[command(flatten)]
+    health: HealthArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -161,7 +164,7 @@ fn tmpfs(text: &str) -> Result<TmpfsMount, String> {
 
 impl SpecArgs {
     /// The specification, with this image and command.
-    pub fn message(self, image: Option<String>, command: Vec<String>) -> ContainerSpec {
+    pub fn message(self, image: Option<String>, command: Vec<String>) -> Result<ContainerSpec, Failure> {
         let resources = ContainerResources {
             memory_bytes: self.memory.map_or(0, |size| size.as_u64()),
             cpu_millis: self.cpus.unwrap_or_default(),
@@ -183,7 +186,7 @@ impl SpecArgs {
             Pull::Never => ImagePullPolicy::Never,
         });
         // What is not asked for is left to the template.
-        ContainerSpec {
+        Ok(ContainerSpec {
             template: self.template.unwrap_or_default(),
             source: image.map(Source::Image),
             pull_policy: pull_policy.into(),
@@ -199,8 +202,9 @@ impl SpecArgs {
             policy: policy.into(),
             runtime: self.runtime,
             hardening: (hardening != ContainerHardening::default()).then_some(hardening),
+            health_check: self.health.message()?,
             ..Default::default()
-        }
+        })
     }
 
     /// The template, if one is named.
@@ -214,7 +218,7 @@ impl SpawnArgs {
         let spec = ContainerSpec {
             time_to_live: span("--ttl", self.ttl)?,
             idle_timeout: span("--idle", self.idle)?,
-            ..self.spec.message(self.image, self.command)
+            ..self.spec.message(self.image, self.command)?
         };
         let spec = match self.snapshot {
             Some(snapshot) => ContainerSpec { source: Some(Source::SnapshotId(snapshot)), ..spec },

@@ -1,6 +1,6 @@
 //! Containers.
 
-use super::{Fields, seconds, short_size, short_span, short_time, span, time, word};
+use super::{Fields, health, seconds, short_size, short_span, short_time, span, time, word};
 use crate::cli::output;
 use crate::proto::v1::container_spec::Source;
 use crate::proto::v1::watch_containers_response::Event;
@@ -41,6 +41,7 @@ pub fn json(container: &Container) -> Value {
         .set("lastActiveTime", time(&container.last_active_time))
         .set("end", container.end.as_ref().map(end))
         .set("control", control)
+        .set("health", container.health.as_ref().map(health::json))
         .set("runningExecutions", container.running_executions)
         .set("backendId", container.backend_id.as_str())
         .set("revision", container.revision)
@@ -117,6 +118,7 @@ pub fn spec(spec: &ContainerSpec) -> Value {
         .set("hardening", spec.hardening.as_ref().map(hardening))
         .set("stopSignal", spec.stop_signal.as_str())
         .set("stopGrace", seconds(&spec.stop_grace))
+        .set("healthCheck", spec.health_check.as_ref().map(health::check))
         .into_value()
 }
 
@@ -290,6 +292,8 @@ pub fn detail(container: &Container) -> String {
         ("life", limit(&spec.time_to_live)),
         ("idle", limit(&spec.idle_timeout)),
         ("control", control.unwrap_or_default()),
+        ("health check", spec.health_check.as_ref().map(health::probe).unwrap_or_default()),
+        ("health", container.health.as_ref().map(health::found).unwrap_or_default()),
         ("owner", container.principal.clone()),
         ("request id", container.request_id.clone()),
         ("main execution", container.main_execution_id.clone()),

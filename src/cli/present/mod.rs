@@ -7,6 +7,7 @@ pub mod container;
 pub mod event;
 pub mod execution;
 pub mod file;
+pub mod health;
 pub mod image;
 pub mod log;
 pub mod pool;

@@ -85,6 +85,12 @@ impl House {
         self.full(name).await;
     }
 
+    /// A lease of a pool that is new.
+    pub async fn lease_of(&self, name: &str, container: v1::ContainerSpec) -> Result<v1::Lease, Status> {
+        self.create(v1::Pool { container: Some(container), ..pool(name, 1) }).await.unwrap();
+        self.lease(asks(name)).await
+    }
+
     pub async fn figures(&self, name: &str) -> v1::PoolStats {
         *stats(&self.pool(name).await)
     }
