@@ -293,3 +293,186 @@ async fn what_is_damaged_or_gone_is_told_and_refused() {
     }
     assert_eq!((images(house.path()), house.archives()), (Vec::new(), Vec::new()));
 }
+
+#[tokio::test]
+async fn a_kill_in_the_middle_leaves_nothing_behind_and_nothing_frozen() {
+    if !docker() {
+        return;
+    }
+    let mut house = house().await;
+    let spec = writable(v1::ContainerSpec { user: "0:0".into(), ..sh("sleep 100000") });
+    let container = house.spawn(spec).await.unwrap();
+    // Enough for either part to take a while.
+    let script = "dd if=/dev/zero of=/big bs=1M count=150 && dd if=/dev/zero of=file bs=1M count=40";
+    assert_eq!(house.run(&container.id, script).await.code(), 0);
+    let frozen = || ask(&["inspect", "-f", "{{.State.Paused}}", &container.backend_id]).trim() == "true";
+    let packing = |house: &House| house.archives().iter().any(|path| path.extension().is_some_and(|end| end == "part"));
+    for name in ["packing", "frozen"] {
+        let reached = |house: &House| if name == "packing" { packing(house) } else { frozen() };
+        let request_id = uuid::Uuid::now_v7().to_string();
+        let wanted = v1::SnapshotContainerRequest { request_id, ..order(&container.id, name) };
+        let (mut containers, first) = (house.containers().await, wanted.clone());
+        let first = tokio::spawn(async move { containers.snapshot_container(first).await });
+        let deadline = Instant::now() + PATIENCE;
+        while !reached(&house) {
+            assert!(Instant::now() < deadline && !first.is_finished(), "{name} was never seen");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        house.kill_and_restart().await;
+        assert!(first.await.unwrap().is_err());
+        assert_eq!(house.run(&container.id, "echo on").await.text(), "on\n", "{name}");
+        assert_eq!(house.get(&container.id).await.state(), v1::ContainerState::Running, "{name}");
+        // What the daemon makes for the dead server is found when it is done.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !images(house.path()).is_empty() || !house.archives().is_empty() {
+            assert!(Instant::now() < deadline, "{name}: {:?} {:?}", images(house.path()), house.archives());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(house.snapshot(name).await.unwrap_err().code(), Code::NotFound);
+        // A retry makes it.
+        let made = house.freeze_as(wanted.clone()).await.unwrap();
+        assert_eq!(house.freeze_as(wanted).await.unwrap(), made);
+        house.forget(name).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn room_is_bounded_and_memory_is_not_needed() {
+    if !docker() {
+        return;
+    }
+    let house =
+        House::with("allow_writable_root = true\nallow_root = true\n[sessions]\nmax_snapshots = \"400MiB\"").await;
+    let workspace = Some(v1::Workspace { size_bytes: 320 << 20, ..Default::default() });
+    let spec = writable(v1::ContainerSpec { workspace, user: "0:0".into(), ..sh("sleep 100000") });
+    let container = house.spawn(spec.clone()).await.unwrap();
+    assert_eq!(house.run(&container.id, "dd if=/dev/zero of=file bs=1M count=250").await.code(), 0);
+    let before = house.memory().1;
+    let began = Instant::now();
+    let made = house.freeze(&container.id, "large").await.unwrap();
+    let froze = began.elapsed();
+    assert!(made.size_bytes > 250 << 20);
+    // Files that do not fit are told of before there is a container.
+    let workspace = Some(v1::Workspace { size_bytes: 200 << 20, ..Default::default() });
+    let small = house.spawn(v1::ContainerSpec { workspace, ..from("large") }).await.unwrap_err();
+    assert_eq!(small.code(), Code::InvalidArgument);
+    assert!(small.message().contains("spec.workspace.size_bytes"), "{small}");
+    let began = Instant::now();
+    let spec = v1::ContainerSpec { source: Some(Source::SnapshotId("large".into())), ..spec };
+    let other = house.spawn(spec).await.unwrap();
+    eprintln!("250 MiB of workspace: frozen in {froze:?}, started from in {:?}", began.elapsed());
+    assert_eq!(house.run(&other.id, "wc -c < file").await.text(), format!("{}\n", 250 << 20));
+    let grown = house.memory().1 - before;
+    eprintln!("the server's memory grew by {grown} KiB");
+    assert!(grown < 48 << 10, "{grown} KiB");
+    // A second one does not fit, whichever part of it is the large one, and leaves nothing.
+    let workspace = house.freeze(&container.id, "second").await.unwrap_err();
+    house.run(&other.id, "rm file; dd if=/dev/zero of=/file bs=1M count=200").await;
+    let root = house.freeze(&other.id, "second").await.unwrap_err();
+    for refused in [workspace, root] {
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::ResourceExhausted, "QUOTA_REACHED"),
+            "{refused}"
+        );
+    }
+    assert_eq!((images(house.path()).len(), house.archives().len()), (1, 1));
+    // What is deleted makes room.
+    house.kill(&other.id).await;
+    house.forget("large").await.unwrap();
+    house.freeze(&container.id, "second").await.unwrap();
+}
+
+#[tokio::test]
+async fn without_a_supervisor_there_is_no_workspace() {
+    if !docker() {
+        return;
+    }
+    let house = House::with("control = \"exec\"\nallow_writable_root = true\nallow_root = true").await;
+    let environment = [("SECRET".to_owned(), "s3cret".to_owned())].into();
+    let spec =
+        writable(v1::ContainerSpec { environment, user: "0:0".into(), ..sh("echo kept > /etc/mark; sleep 100000") });
+    let container = house.spawn(spec).await.unwrap();
+    let refused = house.freeze(&container.id, "bare").await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "UNSUPERVISED"));
+    house.run(&container.id, "until [ -s /etc/mark ]; do :; done").await;
+    let bare = v1::SnapshotContainerRequest { exclude_workspace: true, ..order(&container.id, "bare") };
+    house.freeze_as(bare).await.unwrap();
+    let config = ask(&["inspect", "-f", "{{json .Config}}", &images(house.path())[0]]);
+    assert!(!config.contains("s3cret"), "{config}");
+    let other = house.spawn(from("bare")).await.unwrap();
+    assert_eq!(house.run(&other.id, "cat /etc/mark").await.text(), "kept\n");
+}
+
+#[tokio::test]
+async fn listings_and_what_the_operator_allows() {
+    if !docker() {
+        return;
+    }
+    let keys = "[containers.templates.kept]\nsnapshot = \"b-gold\"\ncommand = [\"sleep\", \"100000\"]";
+    let mut house = House::with(keys).await;
+    let (one, two) = (house.idle().await, house.idle().await);
+    house.run(&one.id, "echo gold > file").await;
+    let mut ids = Vec::new();
+    for (container, name) in [(&two, "c-other"), (&one, "a-first"), (&one, "b-gold")] {
+        let labels = [("of".to_owned(), container.id.clone())].into();
+        ids.push(
+            house.freeze_as(v1::SnapshotContainerRequest { labels, ..order(&container.id, name) }).await.unwrap().id,
+        );
+    }
+    let mut snapshots = house.snapshots().await;
+    let mut list = async |filter: v1::SnapshotFilter| {
+        let (mut names, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = v1::ListSnapshotsRequest { page_size: 1, page_token, filter: Some(filter.clone()) };
+            let page = snapshots.list_snapshots(request).await.unwrap().into_inner();
+            assert!(page.snapshots.len() <= 1);
+            let own = page.snapshots.into_iter().filter(|one| one.kind() == v1::SnapshotKind::Container);
+            names.extend(own.map(|one| one.name));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return names;
+            }
+        }
+    };
+    let container = v1::SnapshotKind::Container.into();
+    for (filter, expected) in [
+        (v1::SnapshotFilter::default(), &["a-first", "b-gold", "c-other"][..]),
+        (v1::SnapshotFilter { kinds: vec![container], ..Default::default() }, &["a-first", "b-gold", "c-other"]),
+        (v1::SnapshotFilter { kinds: vec![v1::SnapshotKind::Interpreter.into()], ..Default::default() }, &[]),
+        (v1::SnapshotFilter { container_id: one.id.clone(), ..Default::default() }, &["a-first", "b-gold"]),
+        (v1::SnapshotFilter { labels: [("of".into(), two.id.clone())].into(), ..Default::default() }, &["c-other"]),
+        (v1::SnapshotFilter { name_prefix: "b".into(), ..Default::default() }, &["b-gold"]),
+        (v1::SnapshotFilter { tool: "python".into(), ..Default::default() }, &[]),
+    ] {
+        assert_eq!(list(filter.clone()).await, expected, "{filter:?}");
+    }
+    let listed = async |wanted: Option<bool>| {
+        let filter = Some(v1::ImageFilter { snapshots: wanted, ..Default::default() });
+        let request = v1::ListImagesRequest { page_size: 1000, filter, ..Default::default() };
+        let images = house.containers().await.list_images(request).await.unwrap().into_inner().images;
+        let (own, others): (Vec<_>, Vec<_>) = images.into_iter().partition(|image| !image.snapshot_id.is_empty());
+        let mut own: Vec<String> = own.into_iter().map(|image| image.snapshot_id).collect();
+        own.sort();
+        (own, others.len())
+    };
+    assert_eq!(listed(Some(true)).await, (ids.clone(), 0));
+    let (own, others) = listed(Some(false)).await;
+    assert!(own.is_empty() && others > 0);
+    assert_eq!(listed(None).await.0, ids);
+
+    let templated = v1::ContainerSpec { template: "kept".into(), ..Default::default() };
+    let kept = house.spawn(templated).await.unwrap();
+    assert_eq!(house.run(&kept.id, "cat file").await.text(), "gold\n");
+    // Its image is no image that can be asked for past the snapshot.
+    let past = house.spawn(image(&format!("casemate.invalid/snapshot:{}", ids[0]), &["true"])).await.unwrap_err();
+    assert_eq!(reason(&past), "POLICY_DENIED");
+    // What it was made from is not allowed any more, and so is it not.
+    let folder = house.server.take().unwrap().kill();
+    std::fs::write(folder.path().join("casemate.toml"), "[containers]\nimages = [\"docker.io/library/*\"]").unwrap();
+    house.server = Some(crate::harness::Server::start(folder).await);
+    house.ready().await;
+    let refused = house.spawn(from("a-first")).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "POLICY_DENIED"));
+    assert!(refused.message().contains("spec.snapshot_id"), "{refused}");
+}
