@@ -155,6 +155,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_template_starts_from_one_place() {
+        let of = |image: &str, snapshot: &str| TemplateSection {
+            image: image.into(),
+            snapshot: snapshot.into(),
+            ..Default::default()
+        };
+        assert!(of("a", "").malformed().is_empty() && of("", "s").malformed().is_empty());
+        assert_eq!(of("a", "s").malformed()[0].0, "snapshot");
+        assert_eq!((of("", "s").wish().snapshot.as_str(), of("", "s").wish().image.as_str()), ("s", ""));
+    }
+
+    #[test]
     fn mounts_and_file_systems_are_read() {
         assert!(mount("/a:/b:rw").unwrap().writable);
         assert!(!mount("/a:/b").unwrap().writable);

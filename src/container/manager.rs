@@ -1,6 +1,6 @@
 //! All containers of this server.
 
-use super::backend::{Backend, BackendError, BackendFacts, ImageFacts};
+use super::backend::{Backend, BackendError, BackendFacts};
 use super::changes::Changes;
 use super::entry::Entry;
 use super::gate::Gate;
@@ -10,7 +10,7 @@ use super::raise::ControlMode;
 use super::snapshots::Snapshots;
 use super::{adopt, keeping};
 use crate::domain::container::{Consumption, Container, ContainerState, SandboxPolicy};
-use crate::domain::id::{ContainerId, LeaseId, RequestId, SnapshotId};
+use crate::domain::id::{ContainerId, LeaseId, RequestId};
 use crate::domain::image::ImageReference;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -127,17 +127,6 @@ pub struct Containers {
     pub(super) once: Once,
     pub(super) closing: AtomicBool,
     pub(super) this: Weak<Containers>,
-}
-
-/// An image, for whoever asks which there are.
-#[derive(Clone, Debug)]
-pub struct ListedImage {
-    /// The image.
-    pub image: ImageFacts,
-    /// Containers that use it.
-    pub containers: u32,
-    /// The snapshot that it is.
-    pub snapshot: Option<SnapshotId>,
 }
 
 /// What changed.
@@ -317,33 +306,6 @@ impl Containers {
             other => backend_error(other),
         })?;
         Ok((found, entry.container().running_executions))
-    }
-
-    /// Images that are here and that the operator allows, or that are snapshots, each with the number of containers that
-    /// use it. With a repository, only those of it.
-    pub async fn images(&self, repository: &str, viewer: &Viewer) -> Result<Vec<ListedImage>> {
-        let images = self.backend.images().await.map_err(backend_error)?;
-        let snapshots = self.snapshots_by_image(viewer);
-        let named = |text: &String, snapshot: bool| {
-            let Ok(reference) = ImageReference::parse(text) else { return false };
-            let name = format!("{}/{}", reference.registry, reference.repository);
-            (snapshot || self.config.policy.admits("reference", &reference).is_ok())
-                && (repository.is_empty() || name == repository)
-        };
-        let users = |id: &str| {
-            let uses = |entry: &Arc<Entry>| entry.origin.image_id == id && !entry.state().is_over();
-            let visible = |entry: &Arc<Entry>| viewer.administers || entry.is_of(&viewer.name);
-            self.entries.iter().filter(|entry| uses(entry) && visible(entry)).count() as u32
-        };
-        let images = images.into_iter().filter_map(|mut image| {
-            let snapshot = snapshots.get(&image.id).copied();
-            image.tags.retain(|text| named(text, snapshot.is_some()));
-            image.digests.retain(|text| named(text, snapshot.is_some()));
-            let containers = users(&image.id);
-            let there = !image.tags.is_empty() || !image.digests.is_empty();
-            there.then_some(ListedImage { image, containers, snapshot })
-        });
-        Ok(images.collect())
     }
 
     /// Tells when something changed.

@@ -9,6 +9,7 @@ pub mod files;
 pub mod gate;
 mod guests;
 mod health;
+mod images;
 mod keeping;
 mod lending;
 mod life;
@@ -28,10 +29,9 @@ mod variables;
 mod wish;
 mod workplace;
 
+pub use images::ListedImage;
 pub use lending::Fitness;
-pub use manager::{
-    ContainerFilter, Containers, ContainersConfig, ContainersObserver, ContainersParts, ListedImage, News, Viewer,
-};
+pub use manager::{ContainerFilter, Containers, ContainersConfig, ContainersObserver, ContainersParts, News, Viewer};
 pub use policy::ContainerPolicy;
 pub use processes::{NewProcess, outside_limits};
 pub use raise::ControlMode;

@@ -250,3 +250,31 @@ fn images_are_listed_and_a_pull_that_cannot_be_is_told() {
     assert!(matches!(wait(&mut pull).code(), Some(3 | 5)));
     told.until("error: image \"casemate-test/nothing:1\" was not fetched");
 }
+
+#[test]
+fn a_container_is_frozen_and_another_starts_from_there() {
+    if !docker() {
+        return;
+    }
+    let house = House::open();
+    house.casemate(&["containers", "spawn", BUSYBOX, "--name", "box", "--", "sleep", "100000"]).expect(0);
+    house.casemate(&["exec", "box", "sh", "-c", "echo kept > file"]).expect(0);
+    let freeze = ["containers", "snapshot", "box", "gold", "--description", "a file", "--label", "job=7"];
+    let made = house.casemate(&freeze).expect(0).json();
+    assert_eq!((&made["kind"], &made["labels"]["job"]), (&"SNAPSHOT_KIND_CONTAINER".into(), &"7".into()));
+    let taken = house.casemate(&freeze[..4]).expect(1).stderr;
+    assert!(taken.contains("SNAPSHOT_EXISTS"), "{taken}");
+    house.casemate(&["containers", "spawn", "--snapshot", "gold", "--name", "two", "--", "sleep", "100000"]).expect(0);
+    assert_eq!(house.casemate(&["exec", "two", "cat", "file"]).expect(0).stdout, "kept\n");
+    let list = |kind: &str| house.casemate(&["snapshots", "list", "--kind", kind]).expect(0).json();
+    assert_eq!(list("container")["snapshots"][0]["name"], "gold");
+    let interpreters = list("interpreter");
+    assert!(interpreters["snapshots"].as_array().unwrap().iter().all(|one| one["name"] != "gold"));
+    let shown = house.casemate(&["snapshots", "get", "gold"]).expect(0).json();
+    assert_eq!((&shown["containerId"], &shown["state"]), (&made["containerId"], &"SNAPSHOT_STATE_READY".into()));
+    let needed = house.casemate(&["snapshots", "delete", "gold"]).expect(1).stderr;
+    assert!(needed.contains("SNAPSHOT_UNUSABLE") && needed.contains("two"), "{needed}");
+    house.casemate(&["containers", "kill", "two"]).expect(0);
+    house.casemate(&["snapshots", "delete", "gold"]).expect(0);
+    house.casemate(&["snapshots", "get", "gold"]).expect(5);
+}

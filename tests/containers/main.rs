@@ -25,6 +25,7 @@ mod ports;
 mod processes;
 mod pulls;
 mod seccomp;
+mod snapshot_faults;
 mod snapshots;
 mod terminal_floods;
 mod unsupervised;

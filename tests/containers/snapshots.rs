@@ -1,62 +1,61 @@
 //! Containers frozen under a name, and others that start from there.
 
-use crate::harness::{Bearer, PATIENCE, TOKEN, reason};
+use crate::harness::{Bearer, TOKEN, reason};
 use crate::kit::{BUSYBOX, House, ask, docker, image, images, sh};
 use casemate::proto::v1;
 use casemate::proto::v1::snapshots_client::SnapshotsClient;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 use tonic::codegen::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use v1::container_spec::Source;
 
 impl House {
-    async fn snapshots(&self) -> SnapshotsClient<InterceptedService<Channel, Bearer>> {
+    pub async fn snapshots(&self) -> SnapshotsClient<InterceptedService<Channel, Bearer>> {
         SnapshotsClient::with_interceptor(self.server().channel().await, Bearer(TOKEN))
     }
 
-    async fn freeze(&self, container: &str, name: &str) -> Result<v1::Snapshot, Status> {
+    pub async fn freeze(&self, container: &str, name: &str) -> Result<v1::Snapshot, Status> {
         self.freeze_as(order(container, name)).await
     }
 
-    async fn freeze_as(&self, request: v1::SnapshotContainerRequest) -> Result<v1::Snapshot, Status> {
+    pub async fn freeze_as(&self, request: v1::SnapshotContainerRequest) -> Result<v1::Snapshot, Status> {
         Ok(self.containers().await.snapshot_container(request).await?.into_inner().snapshot.unwrap())
     }
 
-    async fn snapshot(&self, name: &str) -> Result<v1::Snapshot, Status> {
+    pub async fn snapshot(&self, name: &str) -> Result<v1::Snapshot, Status> {
         let request = v1::GetSnapshotRequest { snapshot_id: name.into() };
         Ok(self.snapshots().await.get_snapshot(request).await?.into_inner().snapshot.unwrap())
     }
 
-    async fn forget(&self, name: &str) -> Result<(), Status> {
+    pub async fn forget(&self, name: &str) -> Result<(), Status> {
         let request = v1::DeleteSnapshotRequest { snapshot_id: name.into(), ..Default::default() };
         self.snapshots().await.delete_snapshot(request).await.map(drop)
     }
 
     /// Files of workspaces that the server keeps.
-    fn archives(&self) -> Vec<PathBuf> {
+    pub fn archives(&self) -> Vec<PathBuf> {
         let all = std::fs::read_dir(self.path().join("data/container-snapshots")).unwrap();
         all.map(|entry| entry.unwrap().path()).collect()
     }
 }
 
-fn order(container: &str, name: &str) -> v1::SnapshotContainerRequest {
+pub fn order(container: &str, name: &str) -> v1::SnapshotContainerRequest {
     v1::SnapshotContainerRequest { container_id: container.into(), name: name.into(), ..Default::default() }
 }
 
 /// A container from a snapshot that idles.
-fn from(snapshot: &str) -> v1::ContainerSpec {
+pub fn from(snapshot: &str) -> v1::ContainerSpec {
     v1::ContainerSpec { source: Some(Source::SnapshotId(snapshot.into())), ..sh("sleep 100000") }
 }
 
-fn writable(spec: v1::ContainerSpec) -> v1::ContainerSpec {
+pub fn writable(spec: v1::ContainerSpec) -> v1::ContainerSpec {
     let hardening = v1::ContainerHardening { writable_root: true, ..Default::default() };
     v1::ContainerSpec { hardening: Some(hardening), ..spec }
 }
 
 /// A server whose containers may write to their root file systems.
-async fn house() -> House {
+pub async fn house() -> House {
     House::with("allow_writable_root = true\nallow_root = true").await
 }
 
@@ -248,48 +247,74 @@ async fn what_is_needed_stays_and_what_is_deleted_is_gone() {
 }
 
 #[tokio::test]
-async fn what_is_damaged_or_gone_is_told_and_refused() {
+async fn listings_and_what_the_operator_allows() {
     if !docker() {
         return;
     }
-    let mut house = house().await;
-    let container = house.idle().await;
-    house.run(&container.id, "echo kept > file").await;
-    for name in ["flipped", "cut", "lost"] {
-        house.freeze(&container.id, name).await.unwrap();
+    let keys = "[containers.templates.kept]\nsnapshot = \"b-gold\"\ncommand = [\"sleep\", \"100000\"]";
+    let mut house = House::with(keys).await;
+    let (one, two) = (house.idle().await, house.idle().await);
+    house.run(&one.id, "echo gold > file").await;
+    let mut ids = Vec::new();
+    for (container, name) in [(&two, "c-other"), (&one, "a-first"), (&one, "b-gold")] {
+        let labels = [("of".to_owned(), container.id.clone())].into();
+        ids.push(
+            house.freeze_as(v1::SnapshotContainerRequest { labels, ..order(&container.id, name) }).await.unwrap().id,
+        );
     }
-    let archive = |house: &House, id: &str| house.path().join(format!("data/container-snapshots/{id}.tar"));
-    let flipped = house.snapshot("flipped").await.unwrap();
+    let mut snapshots = house.snapshots().await;
+    let mut list = async |filter: v1::SnapshotFilter| {
+        let (mut names, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = v1::ListSnapshotsRequest { page_size: 1, page_token, filter: Some(filter.clone()) };
+            let page = snapshots.list_snapshots(request).await.unwrap().into_inner();
+            assert!(page.snapshots.len() <= 1);
+            let own = page.snapshots.into_iter().filter(|one| one.kind() == v1::SnapshotKind::Container);
+            names.extend(own.map(|one| one.name));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return names;
+            }
+        }
+    };
+    let container = v1::SnapshotKind::Container.into();
+    for (filter, expected) in [
+        (v1::SnapshotFilter::default(), &["a-first", "b-gold", "c-other"][..]),
+        (v1::SnapshotFilter { kinds: vec![container], ..Default::default() }, &["a-first", "b-gold", "c-other"]),
+        (v1::SnapshotFilter { kinds: vec![v1::SnapshotKind::Interpreter.into()], ..Default::default() }, &[]),
+        (v1::SnapshotFilter { container_id: one.id.clone(), ..Default::default() }, &["a-first", "b-gold"]),
+        (v1::SnapshotFilter { labels: [("of".into(), two.id.clone())].into(), ..Default::default() }, &["c-other"]),
+        (v1::SnapshotFilter { name_prefix: "b".into(), ..Default::default() }, &["b-gold"]),
+        (v1::SnapshotFilter { tool: "python".into(), ..Default::default() }, &[]),
+    ] {
+        assert_eq!(list(filter.clone()).await, expected, "{filter:?}");
+    }
+    let listed = async |wanted: Option<bool>| {
+        let filter = Some(v1::ImageFilter { snapshots: wanted, ..Default::default() });
+        let request = v1::ListImagesRequest { page_size: 1000, filter, ..Default::default() };
+        let images = house.containers().await.list_images(request).await.unwrap().into_inner().images;
+        let (own, others): (Vec<_>, Vec<_>) = images.into_iter().partition(|image| !image.snapshot_id.is_empty());
+        let mut own: Vec<String> = own.into_iter().map(|image| image.snapshot_id).collect();
+        own.sort();
+        (own, others.len())
+    };
+    assert_eq!(listed(Some(true)).await, (ids.clone(), 0));
+    let (own, others) = listed(Some(false)).await;
+    assert!(own.is_empty() && others > 0);
+    assert_eq!(listed(None).await.0, ids);
+
+    let templated = v1::ContainerSpec { template: "kept".into(), ..Default::default() };
+    let kept = house.spawn(templated).await.unwrap();
+    assert_eq!(house.run(&kept.id, "cat file").await.text(), "gold\n");
+    // Its image is no image that can be asked for past the snapshot.
+    let past = house.spawn(image(&format!("casemate.invalid/snapshot:{}", ids[0]), &["true"])).await.unwrap_err();
+    assert_eq!(reason(&past), "POLICY_DENIED");
+    // What it was made from is not allowed any more, and so is it not.
     let folder = house.server.take().unwrap().kill();
-    let path = folder.path().join(format!("data/container-snapshots/{}.tar", flipped.id));
-    let mut bytes = std::fs::read(&path).unwrap();
-    let at = bytes.windows(4).position(|four| four == b"kept").unwrap();
-    bytes[at] ^= 1;
-    std::fs::write(&path, bytes).unwrap();
+    std::fs::write(folder.path().join("casemate.toml"), "[containers]\nimages = [\"docker.io/library/*\"]").unwrap();
     house.server = Some(crate::harness::Server::start(folder).await);
     house.ready().await;
-    let cut = archive(&house, &house.snapshot("cut").await.unwrap().id);
-    std::fs::File::options().write(true).open(&cut).unwrap().set_len(100).unwrap();
-    let lost = house.snapshot("lost").await.unwrap();
-    ask(&["rmi", &format!("casemate.invalid/snapshot:{}", lost.id)]);
-    for (name, state) in [
-        ("flipped", v1::SnapshotState::Damaged),
-        ("cut", v1::SnapshotState::Damaged),
-        ("lost", v1::SnapshotState::Foreign),
-    ] {
-        let refused = house.spawn(from(name)).await.unwrap_err();
-        assert_eq!(
-            (refused.code(), reason(&refused).as_str()),
-            (Code::FailedPrecondition, "SNAPSHOT_UNUSABLE"),
-            "{name}"
-        );
-        let found = house.snapshot(name).await.unwrap();
-        assert_eq!((found.state(), found.problem.is_empty()), (state, false), "{name}");
-        let filter = v1::SnapshotFilter { states: vec![v1::SnapshotState::Ready.into()], ..Default::default() };
-        let request = v1::ListSnapshotsRequest { filter: Some(filter), ..Default::default() };
-        let ready = house.snapshots().await.list_snapshots(request).await.unwrap().into_inner().snapshots;
-        assert!(ready.iter().all(|ready| ready.name != name), "{name}");
-        house.forget(name).await.unwrap();
-    }
-    assert_eq!((images(house.path()), house.archives()), (Vec::new(), Vec::new()));
+    let refused = house.spawn(from("a-first")).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "POLICY_DENIED"));
+    assert!(refused.message().contains("spec.snapshot_id"), "{refused}");
 }

@@ -28,6 +28,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The snapshots of containers.
 pub(super) struct Snapshots {
@@ -269,7 +270,8 @@ impl Containers {
     /// Images of snapshots that the backend has, by id; or why that is not known.
     async fn snapshot_images(&self) -> std::result::Result<HashSet<String>, String> {
         self.facts()?;
-        let found = self.backend.snapshots(&self.installation).await.map_err(|error| error.to_string())?;
+        let found = tokio::time::timeout(LOOK, self.backend.snapshots(&self.installation)).await;
+        let found = found.map_err(|_| format!("no answer within {LOOK:?}"))?.map_err(|error| error.to_string())?;
         Ok(found.into_iter().map(|image| image.id).collect())
     }
 
@@ -313,6 +315,8 @@ impl Containers {
     }
 }
 
+/// How long a listing waits for the backend.
+const LOOK: Duration = Duration::from_secs(5);
 /// What is said of a snapshot whose image is not there.
 const NO_IMAGE: &str = "its image is not at the container backend";
 
