@@ -2,11 +2,13 @@
 
 use super::adder::{Adders, PAGE};
 use super::house::*;
+use crate::domain::id::SnapshotId;
 use crate::domain::session::{ClosureReason, Durability, SessionLimitsRequest, SessionState};
 use crate::domain::snapshot::SnapshotState;
 use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::session::{Fork, NewSession, SessionSelection, SessionSnapshot, SessionsConfig, SnapshotSelection};
+use crate::store::shelf::SnapshotKind;
 use serde_json::json;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -173,6 +175,20 @@ async fn a_fork_makes_all_copies_or_none() {
     let first = ids(house.sessions.fork(again()).await.unwrap());
     assert_eq!(ids(house.sessions.fork(again()).await.unwrap()), first);
     assert_eq!(house.sessions.load().0, 3);
+}
+
+#[tokio::test]
+async fn a_snapshot_of_a_container_has_its_name_and_is_nothing_for_sessions() {
+    let house = House::new().await;
+    let (id, snapshots) = (house.create(Durability::Turn).await, house.sessions.snapshots());
+    snapshots.shelf().reserve("box").unwrap().keep(SnapshotId::new(), SnapshotKind::Container);
+    assert!(matches!(house.sessions.snapshot(snapshot_of(id, "box")).await, Err(Error::SnapshotExists { .. })));
+    let from = NewSession { snapshot: Some("box".into()), ..new_session(Durability::Turn) };
+    let refused = house.sessions.create(from).await.unwrap_err();
+    assert!(
+        matches!(&refused, Error::SnapshotUnusable { problem, .. } if problem.contains("spec.snapshot_id")),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
