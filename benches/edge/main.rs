@@ -14,6 +14,7 @@ mod files;
 mod interpreters;
 mod layers;
 mod load;
+mod pools;
 mod report;
 mod server;
 mod start;
@@ -76,6 +77,9 @@ fn main() {
         }
         if wanted("files") {
             files::measure(plan, &mut report).await;
+        }
+        if wanted("pools") {
+            pools::measure(plan, &mut report).await;
         }
     });
     if let Some(path) = value("--json") {

@@ -69,8 +69,11 @@ pub enum ToolsVerb {
         #[arg(long, value_name = "FORM", default_value = "openai")]
         format: Form,
         /// Those that this container can run, by name or id
-        #[arg(long = "in", value_name = "CONTAINER")]
+        #[arg(long = "in", value_name = "CONTAINER", conflicts_with = "pool")]
         container: Option<String>,
+        /// Those that containers of this pool can run: one is leased for a moment
+        #[arg(long, value_name = "POOL")]
+        pool: Option<String>,
     },
 }
 
@@ -122,13 +125,13 @@ pub async fn run(verb: ToolsVerb, global: &Global) -> Result<ExitCode, Failure> 
             let answer = answer.map_err(|status| client.failure("the tools were not read again", &status))?;
             reloaded(&answer.into_inner(), format)?;
         }
-        ToolsVerb::Schemas { names, format, container } => {
+        ToolsVerb::Schemas { names, format, container, pool } => {
             let format = match format {
                 Form::Openai => SchemaFormat::Openai,
                 Form::Anthropic => SchemaFormat::Anthropic,
                 Form::Mcp => SchemaFormat::Mcp,
             };
-            let target = container.map(Target::ContainerId);
+            let target = container.map(Target::ContainerId).or(pool.map(Target::Pool));
             let target = target.map(|target| ToolTarget { target: Some(target), expected_turn: None });
             let request = GetToolSchemasRequest { names, format: format.into(), target };
             let answer = client.tools().get_tool_schemas(request).await;

@@ -137,20 +137,21 @@ async fn ask(connection: Connection, port: u16, path: &str) -> Result<String, St
             .header("connection", "close")
             .body(String::new())
             .map_err(|error| format!("the path cannot be asked for: {error}"))?;
-        let answered = async { sender.send_request(request).await.map_err(failed) };
+        let mut answered = std::pin::pin!(sender.send_request(request));
         let answer = tokio::select! {
-            answer = answered => answer?,
-            gone = connection => return Err(match gone {
-                Ok(()) => format!("port {port} closed the connection"),
-                Err(error) => failed(error),
-            }),
+            answer = &mut answered => answer,
+            // Its last act may have been the answer.
+            _ = connection => answered.await,
         };
+        let answer = answer.map_err(failed)?;
         let said = format!("{path} answered {}", answer.status());
         if (200..400).contains(&answer.status().as_u16()) { Ok(said) } else { Err(said) }
     };
+    let mut asking = std::pin::pin!(asking);
     tokio::select! {
-        asked = asking => asked,
-        () = connection.relay(theirs) => Err(format!("port {port} closed the connection")),
+        asked = &mut asking => asked,
+        // What it said before it hung up is still to be read.
+        () = connection.relay(theirs) => asking.await,
     }
 }
 

@@ -1,17 +1,15 @@
 //! One execution in memory: what it came from, its journal, its input, and the way to end it.
 
+use super::ended::Ended;
 use super::journal::{Journal, Mark, Standing, Totals};
 use super::ledger::Ledger;
 use super::stdin::Stdin;
 use crate::domain::event::{Event, LogLevel, OutputStream, Progress};
-use crate::domain::execution::{Execution, Exit, Origin, Outcome, Subject, Usage};
+use crate::domain::execution::{Execution, Origin, Outcome, Subject, Usage};
 use crate::domain::id::ExecutionId;
-use crate::domain::interruption::Interruption;
 use crate::domain::io::{InputRead, InputSource, Meter, OutputSink};
 use crate::domain::limits::Limits;
-use crate::domain::output::{
-    ChildEvent, ExceptionInfo, FileChunk, MAX_LISTED_FILES, OutputFile, RichOutput, Stage, StageResult,
-};
+use crate::domain::output::{ChildEvent, FileChunk, MAX_LISTED_FILES, OutputFile, RichOutput, Stage};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 use bytes::Bytes;
@@ -45,40 +43,6 @@ pub struct Live {
     kept_told: Notify,
     /// What of it outlives the server, if it does.
     ledger: Option<Arc<Ledger>>,
-}
-
-/// How a guest came to its end, and what it left.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ended {
-    /// Why.
-    pub exit: Exit,
-    /// What happened and what to do; empty for a plain success.
-    pub message: String,
-    /// The exception that ended the program.
-    pub exception: Option<ExceptionInfo>,
-    /// The files that it made or changed. Of those marked as kept, all pieces are in the journal.
-    pub files: Vec<OutputFile>,
-    /// Files beyond those in `files`.
-    pub unlisted_files: u64,
-    /// Its stages, if it ran in stages.
-    pub stages: Vec<StageResult>,
-    /// Where its session goes on, when the session's live state was lost with it.
-    pub session_interruption: Option<Interruption>,
-}
-
-impl Ended {
-    /// An end with nothing to tell but why.
-    pub fn new(exit: Exit, message: impl Into<String>) -> Ended {
-        Ended {
-            exit,
-            message: message.into(),
-            exception: None,
-            files: Vec::new(),
-            unlisted_files: 0,
-            stages: Vec::new(),
-            session_interruption: None,
-        }
-    }
 }
 
 impl Live {
@@ -433,9 +397,9 @@ impl InputSource for Live {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::execution::Subject;
-    use crate::domain::id::ExecutionId;
-    use crate::domain::limits::{Limits, LimitsPolicy};
+    use crate::domain::execution::Exit;
+    use crate::domain::limits::LimitsPolicy;
+    use crate::domain::output::ExceptionInfo;
 
     fn live(scratch_bytes: u64) -> Arc<Live> {
         let origin = Origin {

@@ -46,6 +46,7 @@
 //! ```
 
 mod admission;
+mod ended;
 pub mod journal;
 mod keeper;
 mod ledger;
@@ -57,6 +58,7 @@ pub mod stdin;
 mod survival;
 
 pub use admission::{Lane, Slot};
-pub use live::{Ended, Live};
+pub use ended::Ended;
+pub use live::Live;
 pub use registry::{Begun, NoObserver, Registry, RegistryConfig, RegistryObserver, Start};
 pub use run::{Run, Turnstile};

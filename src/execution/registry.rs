@@ -1,9 +1,10 @@
 //! All executions: how they begin, run, end, and are found again.
 
 use super::admission::{Admission, Lane, Place};
+use super::ended::Ended;
 use super::keeper::{self, Keeper};
 use super::ledger::Ledgers;
-use super::live::{Ended, Live};
+use super::live::Live;
 use super::recent::Recent;
 use super::run::Run;
 use super::stdin::Stdin;

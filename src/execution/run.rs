@@ -1,7 +1,8 @@
 //! One execution on its way from its start to its end.
 
 use super::admission::{Lane, Place, Slot};
-use super::live::{Ended, Live};
+use super::ended::Ended;
+use super::live::Live;
 use super::registry::Shared;
 use crate::domain::execution::Exit;
 use crate::domain::id::RequestId;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 /// Messages of a request that wait to be taken; the kernel waits then.
 const WAITING: usize = 64;
-/// Time between two questions whether a kernel is ready.
+/// How long what a kernel publishes may take after its answer, before it is asked again.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// Connections to one kernel.
@@ -89,25 +89,30 @@ impl Client {
 
     /// Waits until the kernel answers, and until what it publishes arrives. Answers what it says of itself.
     pub async fn ready(&mut self) -> Value {
-        let (mut info, mut publishes) = (None, false);
         loop {
-            // A kernel does not keep what it published before anybody listened.
             self.ask("kernel_info_request", json!({}));
-            let again = tokio::time::sleep(AGAIN);
-            let mut again = std::pin::pin!(again);
-            loop {
-                if publishes && let Some(info) = info.take() {
-                    return info;
+            let (mut info, mut publishes) = (None, false);
+            while info.is_none() {
+                match self.heard.recv().await {
+                    Some(Heard::Replied(message)) => info = Some(message.content),
+                    Some(Heard::Published(_)) => publishes = true,
+                    Some(Heard::Asked(_)) => {}
+                    None => return std::future::pending().await,
                 }
-                tokio::select! {
-                    heard = self.heard.recv() => match heard {
-                        Some(Heard::Replied(message)) => info = Some(message.content),
+            }
+            // A kernel does not keep what it published before anybody listened. Only once it has answered is it asked
+            // again: one that is slow would otherwise answer questions that nobody remembers.
+            let hears = async {
+                while !publishes {
+                    match self.heard.recv().await {
                         Some(Heard::Published(_)) => publishes = true,
-                        Some(Heard::Asked(_)) => {}
+                        Some(_) => {}
                         None => return std::future::pending().await,
-                    },
-                    () = &mut again => break,
+                    }
                 }
+            };
+            if let (Some(info), Ok(())) = (info, tokio::time::timeout(AGAIN, hears).await) {
+                return info;
             }
         }
     }
@@ -177,5 +182,84 @@ async fn say<S: AsyncWrite>(mut writer: Writer<S>, mut words: mpsc::UnboundedRec
         if writer.send(&parts).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{DuplexStream, duplex};
+
+    struct Other {
+        signer: Signer,
+        shell: (Reader<DuplexStream>, Writer<DuplexStream>),
+        published: (Reader<DuplexStream>, Writer<DuplexStream>),
+        _others: [(Reader<DuplexStream>, Writer<DuplexStream>); 2],
+    }
+
+    /// A client, and what it takes for a kernel.
+    async fn pair() -> (Client, Other) {
+        let signer = Signer::new("key", "s");
+        let ends: Vec<_> = (0..4).map(|_| duplex(1 << 20)).collect();
+        let (ours, theirs): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
+        let [shell, published, stdin, control] = ours.try_into().unwrap_or_else(|_| unreachable!("four"));
+        let client = Client::open(Streams { shell, published, stdin, control }, signer.clone());
+        let [shell, published, stdin, control] = theirs.try_into().unwrap_or_else(|_| unreachable!("four"));
+        let open = |stream| zmtp::open(stream, Kind::Dealer, "");
+        let other = async { tokio::try_join!(open(shell), open(published), open(stdin), open(control)).unwrap() };
+        let (client, (shell, mut published, stdin, control)) = tokio::join!(client, other);
+        assert_eq!(published.0.next().await.unwrap().parts, [Bytes::from_static(&[1])], "it listens to everything");
+        (client.unwrap(), Other { signer, shell, published, _others: [stdin, control] })
+    }
+
+    impl Other {
+        /// The id and the kind of the next request.
+        async fn asked(&mut self) -> (String, String) {
+            let parts = self.shell.0.next().await.unwrap();
+            let header: Value = serde_json::from_slice(&parts.parts[2]).unwrap();
+            let text = |key: &str| header[key].as_str().unwrap().to_owned();
+            (text("msg_id"), text("msg_type"))
+        }
+
+        /// What a kernel says of a request.
+        fn of(&self, request: &str, kind: &str, content: &Value) -> Vec<Bytes> {
+            self.signer.answer(request, kind, content)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_kernel_is_waited_for_and_one_that_nobody_hears_is_asked_again() {
+        let (mut client, mut other) = pair().await;
+        let ready = tokio::spawn(async move {
+            let info = client.ready().await;
+            (client, info)
+        });
+        let (first, kind) = other.asked().await;
+        assert_eq!(kind, "kernel_info_request");
+        // It takes its time, and is asked nothing else meanwhile.
+        let pressed = tokio::time::timeout(3 * AGAIN, other.asked()).await;
+        assert!(pressed.is_err(), "it was asked again: {pressed:?}");
+        other.shell.1.send(&other.of(&first, "kernel_info_reply", &json!({"n": 1}))).await.unwrap();
+        // Nothing was published that anybody could hear.
+        let (second, _) = other.asked().await;
+        assert_ne!(first, second);
+        other.published.1.send(&other.of(&second, "status", &json!({"execution_state": "busy"}))).await.unwrap();
+        other.shell.1.send(&other.of(&second, "kernel_info_reply", &json!({"n": 2}))).await.unwrap();
+        let (mut client, info) = ready.await.unwrap();
+        assert_eq!(info, json!({"n": 2}));
+        // What belongs to other requests, or is signed by somebody else, is not heard.
+        client.execute("1");
+        let (request, kind) = other.asked().await;
+        assert_eq!(kind, "execute_request");
+        other.published.1.send(&other.of(&second, "stream", &json!({"text": "old"}))).await.unwrap();
+        let forged = Signer::new("other", "s").answer(&request, "stream", &json!({"text": "forged"}));
+        other.published.1.send(&forged).await.unwrap();
+        other.published.1.send(&other.of(&request, "stream", &json!({"text": "new"}))).await.unwrap();
+        match client.next().await {
+            Some(Heard::Published(message)) => assert_eq!(message.content, json!({"text": "new"})),
+            heard => panic!("{heard:?}"),
+        }
+        drop(other);
+        assert_eq!(client.next().await, None, "nobody is there");
     }
 }

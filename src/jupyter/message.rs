@@ -49,12 +49,22 @@ impl Signer {
 
     /// The parts of a request.
     pub(super) fn request(&self, kind: &str, id: &str, content: &Value) -> Vec<Bytes> {
+        self.parts(kind, id, json!({}), content)
+    }
+
+    /// What a kernel says of a request.
+    #[cfg(test)]
+    pub(super) fn answer(&self, request: &str, kind: &str, content: &Value) -> Vec<Bytes> {
+        self.parts(kind, "answer", json!({ "msg_id": request }), content)
+    }
+
+    fn parts(&self, kind: &str, id: &str, parent: Value, content: &Value) -> Vec<Bytes> {
         let date = humantime::format_rfc3339_micros(std::time::SystemTime::now()).to_string();
         let header = json!({
             "msg_id": id, "msg_type": kind, "session": self.session, "username": "casemate", "date": date,
             "version": VERSION,
         });
-        let said = [header, json!({}), json!({}), content.clone()].map(|part| Bytes::from(part.to_string()));
+        let said = [header, parent, json!({}), content.clone()].map(|part| Bytes::from(part.to_string()));
         let mac = self.mac(said.iter().map(|part| &**part));
         let signature = mac.map(|mac| hex::encode(mac.finalize().into_bytes())).unwrap_or_default();
         [Bytes::from_static(DELIMITER), signature.into()].into_iter().chain(said).collect()

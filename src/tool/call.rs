@@ -2,12 +2,11 @@
 
 use super::children::{ChildCalls, Link};
 use super::fingerprint::fingerprint;
-use super::inside::{self, Accepted, Errand, Inside};
+use super::inside::{self, Errand, Inside};
 use super::kernels::InterpreterKernels;
 use super::labels::check_labels;
 use super::module::{guest, refuse_inputs};
 use super::{Catalog, Runner, Tool, builtin};
-use crate::container::Viewer;
 use crate::domain::execution::Subject;
 use crate::domain::id::{ExecutionId, RequestId, SessionId};
 use crate::domain::input::Inputs;
@@ -26,13 +25,13 @@ use std::sync::Arc;
 pub struct ToolService {
     catalog: Arc<Catalog>,
     registry: Registry,
-    limits: LimitsPolicy,
+    pub(super) limits: LimitsPolicy,
     max_parameters: u64,
     egress: Arc<dyn Egress>,
     /// The engine's pools, so that a run which finds its pool full waits in the queue like any other, or is
     /// turned away, and not once it holds a slot of the server.
     pools: Vec<Lane>,
-    sessions: Arc<Sessions>,
+    pub(super) sessions: Arc<Sessions>,
     kernels: Vec<Arc<InterpreterKernels>>,
     link: Link,
     inside: Option<Arc<Inside>>,
@@ -125,11 +124,11 @@ pub enum Called {
 
 /// A run that is to be driven.
 pub struct Work {
-    output: OutputFormat,
-    way: Way,
+    pub(super) output: OutputFormat,
+    pub(super) way: Way,
 }
 
-enum Way {
+pub(super) enum Way {
     Module(Arc<Tool>, Run),
     Fresh(Arc<Tool>, Run, Job),
     Session(Box<SessionRun>),
@@ -327,58 +326,6 @@ impl ToolService {
         Ok(Called::New(Box::new(Work { output: tool.manifest.output, way })))
     }
 
-    async fn begin_inside(&self, mut call: Call) -> Result<Called> {
-        let inside = self.inside()?;
-        let (value, text) = self.read_parameters(std::mem::take(&mut call.parameters))?;
-        let viewer = Viewer { name: call.principal.clone(), administers: call.administers };
-        Ok(match inside.begin(call, &viewer, value, text).await? {
-            Accepted::Existing(live) => Called::Existing(live),
-            Accepted::New(errand) => {
-                Called::New(Box::new(Work { output: errand.kind.output(), way: Way::Inside(errand) }))
-            }
-        })
-    }
-
-    async fn begin_notebook(&self, mut call: Call, session: SessionId, turn: Option<u64>) -> Result<Called> {
-        let inside = self.inside()?;
-        let (value, text) = self.read_parameters(std::mem::take(&mut call.parameters))?;
-        inside.check_notebook(&call, &value)?;
-        let start = Start {
-            id: None,
-            subject: Subject::Tool {
-                name: inside::NOTEBOOK.into(),
-                version: inside::VERSION.into(),
-                digest: "".into(),
-            },
-            principal: call.principal.clone(),
-            request: call.request_id.map(|request_id| (request_id, fingerprint(&call, &text))),
-            labels: std::mem::take(&mut call.labels),
-            limits: inside.session_limits(&call),
-            stdin: Bytes::new(),
-            stdin_given: std::mem::take(&mut call.stdin),
-            stdin_open: call.keep_stdin_open,
-            session: None,
-            parent: call.parent.map(|(id, _)| id),
-            target: "".into(),
-            lane: Lane::new("a call in a session", 1),
-        };
-        let call = SessionCall {
-            session,
-            expected_turn: turn,
-            wall_time: call.limits.wall_time.map(|asked| asked.min(self.limits.caps.wall_time)),
-            parameters: value,
-            inputs: std::mem::take(&mut call.inputs),
-            start,
-            tool: inside::NOTEBOOK.into(),
-        };
-        Ok(match self.sessions.call(call).await? {
-            SessionCalled::Existing(live) => Called::Existing(live),
-            SessionCalled::New(run) => {
-                Called::New(Box::new(Work { output: OutputFormat::Text, way: Way::Session(run) }))
-            }
-        })
-    }
-
     /// The tools that run in containers, where there are any.
     pub fn inside(&self) -> Result<&Arc<Inside>> {
         self.inside.as_ref().ok_or_else(|| Error::BackendUnavailable {
@@ -427,7 +374,7 @@ impl ToolService {
         Ok(self.limits.resolve(&self.catalog.tool(tool)?.manifest.limits, &LimitsRequest::default()))
     }
 
-    fn read_parameters(&self, parameters: Parameters) -> Result<(Value, Bytes)> {
+    pub(super) fn read_parameters(&self, parameters: Parameters) -> Result<(Value, Bytes)> {
         let (field, value, text) = match parameters {
             Parameters::Value(value) => {
                 let text = serde_json::to_vec(&value).map_err(|error| {

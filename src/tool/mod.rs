@@ -14,6 +14,7 @@ pub mod manifest;
 mod module;
 mod schema;
 mod watch;
+mod within;
 
 pub use call::{Call, Called, Interpreting, Parameters, Target, ToolService, Work};
 pub use catalog::{Catalog, CatalogConfig, CatalogObserver, Entry, Reloaded, Upload};

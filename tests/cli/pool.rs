@@ -90,6 +90,8 @@ fn tools_run_inside_containers_and_pools() {
         schemas.as_array().unwrap().iter().map(|one| one["function"]["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["code", "files", "shell"]);
     house.casemate(&["pool", "create", "once", BUSYBOX, "--size", "1", "--", "sleep", "100000"]).expect(0);
+    let schemas = house.casemate(&["tools", "schemas", "--pool", "once"]).expect(0).json();
+    assert_eq!(schemas.as_array().unwrap().len(), 3);
     for _ in 0..2 {
         let ran = run(&["--pool", "once", "shell", "ls -A; echo x > x"]).expect(0);
         assert_eq!(ran.stdout, "");

@@ -167,12 +167,9 @@ impl Inside {
     pub async fn offered(&self, target: &Target, viewer: &Viewer) -> Result<Vec<(&'static str, Manifest)>> {
         let ground = match target {
             Target::Container(name) => self.ground(name, viewer, None).await?,
-            // What is in its containers is known when one is on loan.
-            _ => {
-                return Err(Error::Unimplemented {
-                    feature: "the tools of a pool (target.pool); ask for a container's",
-                });
-            }
+            // What is in its containers can be seen while one is on loan.
+            Target::Pool(name) => self.lease(name, viewer, SLACK, None).await?,
+            _ => return Err(Error::Internal("tools were asked for where there are no containers".into())),
         };
         let programs = self.known.of(&self.containers, viewer, &ground.place).await?;
         let able = Kind::ALL.into_iter().filter(|kind| plan::is_able(*kind, &programs));

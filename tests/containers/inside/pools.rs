@@ -29,6 +29,12 @@ async fn each_run_has_a_container_of_its_own_and_its_files_come_back() {
     }
     let stats = house.figures("tools").await;
     assert_eq!((stats.total_leases, stats.total_expired_leases), (4, 0));
+    // What they could run is seen in one of them.
+    let target = Some(v1::ToolTarget { target: Some(Target::Pool("tools".into())), expected_turn: None });
+    let request = v1::GetToolSchemasRequest { target, ..Default::default() };
+    let schemas = house.server().tools().await.get_tool_schemas(request).await.unwrap().into_inner().schemas;
+    let told = format!("{schemas:?}");
+    assert!(schemas.len() == 3 && told.contains("shell") && !told.contains("notebook"), "{told}");
 }
 
 #[tokio::test]

@@ -142,13 +142,20 @@ async fn what_would_pass_from_one_borrower_to_the_next_is_refused() {
         let refused = house.create(sent).await.unwrap_err();
         refusals.push((refused.code(), refused.message().to_owned()));
     }
-    let fields =
-        ["workspace.name", "time_to_live", "idle_timeout", "mounts[0].writable", "ports[0].host_port", "time_to_live"];
+    let fields = [
+        "workspace.name",
+        "time_to_live",
+        "idle_timeout",
+        "mounts[0].writable",
+        "ports[0].host_port",
+        "time_to_live",
+        "health_check",
+    ];
     for ((code, text), field) in refusals.iter().zip(fields) {
         assert_eq!(*code, Code::InvalidArgument, "{text}");
         assert!(text.contains(&format!("pool.container.{field}")), "{field}: {text}");
     }
-    assert_eq!((refusals[6].0, refusals[7].0), (Code::Unimplemented, Code::PermissionDenied), "{refusals:?}");
+    assert_eq!(refusals[7].0, Code::PermissionDenied, "{refusals:?}");
     assert!(refusals[7].1.contains("pool.container.image"), "{refusals:?}");
     for wrong in [v1::Pool { name: "No".into(), ..pool("no", 1) }, v1::Pool { max_size: 1, ..pool("no", 2) }] {
         assert_eq!(house.create(wrong).await.unwrap_err().code(), Code::InvalidArgument);

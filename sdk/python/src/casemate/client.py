@@ -360,12 +360,12 @@ class Client:
         self._unary(self._tools.DeleteTool, tools_pb2.DeleteToolRequest(name=name, request_id=request_id))
 
     def tool_schemas(
-        self, format: str = "openai", names: Iterable[str] = (), container: str = ""
+        self, format: str = "openai", names: Iterable[str] = (), container: str = "", pool: str = ""
     ) -> list[dict[str, Any]]:
         """Tools in the form of a model's API: ``openai``, ``anthropic`` or ``mcp``. With ``container``, by name or
-        id: those that its image can run."""
+        id, or with ``pool``: those that its image can run."""
         value = tools_pb2.SchemaFormat.Value(f"SCHEMA_FORMAT_{format.upper()}")
-        target = _target(container=container).get("target")
+        target = _target(container=container, pool=pool).get("target")
         request = tools_pb2.GetToolSchemasRequest(names=names, format=value, target=target)
         return [MessageToDict(schema) for schema in self._unary(self._tools.GetToolSchemas, request).schemas]
 

@@ -400,7 +400,8 @@ class GetToolSchemasRequest(google.protobuf.message.Message):
     @property
     def target(self) -> global___ToolTarget:
         """Where they are to run; unset means here, as WASM. With a container: only tools that can run there, each
-        with what its image offers (the languages of `code`). UNIMPLEMENTED for other targets.
+        with what its image offers (the languages of `code`). With a pool: the same, seen in a container that is
+        leased for a moment. UNIMPLEMENTED for other targets.
         """
 
     def __init__(
@@ -554,7 +555,7 @@ class ToolCall(google.protobuf.message.Message):
     def environment(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Environment variables, on top of the manifest's, the session's or the container's; at most 256, together
         at most 64 KiB. Names that steer the supervisor, the loader or the proxy are refused. In a session they
-        count for this turn only.
+        count for this turn only; cells of a `notebook` take none.
         """
 
     @property
