@@ -82,6 +82,16 @@ fn an_interrupt_reaches_the_command() {
         over
     });
     assert_eq!(wait(&mut client).code(), Some(130));
+    // However fast they come: who leaves with the third has ended the command with the second.
+    for _ in 0..5 {
+        let (mut client, lines) = house.server().start(&["exec", "box", "sh", "-c", deaf]);
+        lines.until("ready");
+        while client.try_wait().unwrap().is_none() {
+            send_signal(&client, Signal::INT);
+        }
+        assert_eq!(wait(&mut client).code(), Some(130));
+        house.until("it is over", |house| running(house) == 0);
+    }
 }
 
 /// Executions that run, the main process of the container `box` not counted.

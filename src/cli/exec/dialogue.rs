@@ -21,6 +21,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
@@ -29,6 +30,8 @@ use tonic::{Code, Status};
 const QUEUE: usize = 4;
 /// How long somebody who leaves waits for what was typed last to arrive.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long an impatient caller waits for the server to be told that the command is to end.
+const CANCELLING: Duration = Duration::from_secs(3);
 
 /// How a conversation ended.
 pub enum End {
@@ -61,6 +64,8 @@ pub struct Dialogue {
     resize_due: bool,
     signal_due: bool,
     interrupts: u32,
+    /// What tells the server that the command is to end.
+    cancelling: Option<JoinHandle<()>>,
     leaving: Option<Instant>,
     /// Somebody was told that the connection is lost.
     lost: bool,
@@ -98,6 +103,7 @@ impl Dialogue {
             resize_due: false,
             signal_due: false,
             interrupts: 0,
+            cancelling: None,
             leaving: None,
             lost: false,
         }
@@ -264,7 +270,8 @@ impl Dialogue {
                 match (self.interrupts, self.speaks && !self.id.is_empty()) {
                     (1, true) => self.signal_due = true,
                     (2, true) => {
-                        drop(tokio::spawn(cancel(self.client.clone(), self.id.clone(), "interrupted at the terminal")))
+                        let cancel = cancel(self.client.clone(), self.id.clone(), "interrupted at the terminal");
+                        self.cancelling = Some(tokio::spawn(cancel));
                     }
                     _ => return Ok(Some(End::Left(libc::SIGINT))),
                 }
@@ -354,6 +361,14 @@ impl Dialogue {
             id => format!("execution {id} cannot be spoken with"),
         };
         Err(containers::failure(&self.client, what, status))
+    }
+
+    /// Waits a moment for what the server was asked: whoever is impatient leaves, but not a command that runs on.
+    pub async fn cancelled(&mut self) {
+        if let Some(cancelling) = self.cancelling.take() {
+            // The server that does not answer by then may not be there.
+            let _ = tokio::time::timeout(CANCELLING, cancelling).await;
+        }
     }
 
     async fn cancel(&self, reason: &'static str) {

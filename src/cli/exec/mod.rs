@@ -200,6 +200,7 @@ async fn speak(mut dialogue: Dialogue, style: Style) -> Result<ExitCode, Failure
             0
         }
         End::Left(signal) => {
+            dialogue.cancelled().await;
             left(&dialogue, "left");
             u8::try_from(128 + signal).unwrap_or(1)
         }
