@@ -7,14 +7,13 @@
 use self::accept::Accept;
 use crate::auth::Authenticator;
 use crate::config::Config;
-use crate::container::docker::{Address, Docker, DockerConfig, Tls};
-use crate::container::{Containers, ContainersParts, gate};
+use crate::container::Containers;
 use crate::engine::{Compiler, DenyAll, Engine, EngineConfig, Pagemap};
 use crate::error::{Error, Result};
 use crate::execution::{Registry, RegistryConfig};
 use crate::health::{ComponentState, Health};
 use crate::interpreter::{Interpreters, InterpretersConfig};
-use crate::pool::{Pools, PoolsParts};
+use crate::pool::Pools;
 use crate::rpc::{Behind, Server, ServerConfig};
 use crate::session::kernel::Kernels;
 use crate::session::{BuiltIns, Sessions, SessionsParts};
@@ -41,6 +40,7 @@ use tonic::transport::server::TcpIncoming;
 
 mod accept;
 mod observers;
+mod sandboxes;
 
 /// How long connections may take to send their last bytes once no execution is left. Half-open
 /// connections and streams that never end by themselves are cut then.
@@ -338,10 +338,11 @@ impl Parts {
         let (named, bounds) = (built_ins.clone(), config.sessions.bounds());
         let is_built_in = move |name: &str| named.snapshots().iter().any(|known| known.snapshot.name == name);
         let shelf = Shelf::open(&store, bounds.max_snapshots, is_built_in).await?;
-        let containers = containers(config, shelf.clone(), store.clone(), registry.clone(), metrics, health).await?;
+        let containers =
+            sandboxes::containers(config, shelf.clone(), store.clone(), registry.clone(), metrics, health).await?;
         let (pools, inside) = match &containers {
             Some(containers) => {
-                let pools = pools(config, containers, &store, metrics).await?;
+                let pools = sandboxes::pools(config, containers, &store, metrics).await?;
                 let inside = Inside::new(containers.clone(), pools.clone(), registry.clone(), limits)?;
                 (Some(pools), Some(inside))
             }
@@ -380,62 +381,6 @@ impl Parts {
         // No call runs any more: what the sessions hold is made durable.
         self.sessions.shut_down().await;
     }
-}
-
-/// Containers, unless the operator wants none. A backend that does not answer is no reason not to start.
-async fn containers(
-    config: &Config,
-    shelf: Arc<Shelf>,
-    store: Arc<Store>,
-    registry: Registry,
-    metrics: &Arc<Metrics>,
-    health: &Health,
-) -> Result<Option<Arc<Containers>>> {
-    let section = &config.containers;
-    if !section.enabled {
-        health.set("containers", ComponentState::Disabled, "turned off (containers.enabled)");
-        return Ok(None);
-    }
-    let refused = |problem: String| Error::Internal(format!("containers cannot be set up: {problem}"));
-    let tls =
-        section.tls.ca.clone().map(|ca| Tls { ca, own: section.tls.certificate.clone().zip(section.tls.key.clone()) });
-    let address = Address::parse(&section.host).map_err(refused)?;
-    let docker = Docker::connect(DockerConfig { address, tls, ..DockerConfig::default() });
-    let docker = docker.map_err(|error| refused(error.to_string()))?;
-    let policy = section.policy().map_err(|(key, problem)| refused(format!("{key}: {problem}")))?;
-    let output = (config.limits.default.output, config.limits.cap.output);
-    let parts = ContainersParts {
-        backend: Arc::new(docker),
-        store,
-        shelf,
-        registry,
-        config: section.bounds(policy, &config.store.directory, output),
-        observer: Arc::new(observers::Containers::new(metrics.clone(), health.clone())),
-        gate: Arc::new(gate::Closed),
-    };
-    let containers = Containers::open(parts).await?;
-    let counted = Arc::downgrade(&containers);
-    metrics.read_containers_from(move || counted.upgrade().map(|all| all.counts()).unwrap_or_default());
-    Ok(Some(containers))
-}
-
-/// Pools of those containers.
-async fn pools(
-    config: &Config,
-    containers: &Arc<Containers>,
-    store: &Arc<Store>,
-    metrics: &Arc<Metrics>,
-) -> Result<Arc<Pools>> {
-    let parts = PoolsParts {
-        containers: containers.clone(),
-        store: store.clone(),
-        notes: config.store.directory.join("loans"),
-        observer: Arc::new(observers::Pools(metrics.clone())),
-    };
-    let pools = Pools::open(parts).await?;
-    let counted = Arc::downgrade(&pools);
-    metrics.read_pools_from(move || counted.upgrade().map(|all| all.counts()).unwrap_or_default());
-    Ok(pools)
 }
 
 /// Modules are compiled by a process of their own where there is one to start: this very program, if it
