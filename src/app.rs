@@ -4,7 +4,9 @@
 //! checkpoints), services, listeners. Down: stop accepting, let executions finish within the grace period, end the
 //! rest, flush, make sessions durable, close.
 
-use self::accept::Accept;
+use self::accept::{Accept, Room};
+pub use self::descriptors::raise as raise_descriptors;
+pub use self::listeners::{Addresses, Listeners};
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::container::Containers;
@@ -27,123 +29,22 @@ use crate::tool::{
 };
 use crate::{http, rpc, tool};
 use std::future::Future;
-use std::io::ErrorKind;
-use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, UnixListener};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::server::TcpIncoming;
 
 mod accept;
+mod descriptors;
+mod listeners;
 mod observers;
 mod sandboxes;
 
 /// How long connections may take to send their last bytes once no execution is left. Half-open
 /// connections and streams that never end by themselves are cut then.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// How long an address may be taken by somebody else who is about to go.
-const LISTEN_PATIENCE: Duration = Duration::from_secs(3);
-const LISTEN_PAUSE: Duration = Duration::from_millis(10);
-
-/// Everything the server listens on, bound before it starts so that a taken port is known at once.
-pub struct Listeners {
-    grpc: TcpListener,
-    socket: Option<Socket>,
-    http: Option<TcpListener>,
-}
-
-struct Socket {
-    listener: UnixListener,
-    file: SocketFile,
-}
-
-/// Removes the socket's file when the server is done with it.
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Should it stay, the next start removes it: nobody will answer on it.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-/// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    /// gRPC over TCP.
-    pub grpc: SocketAddr,
-    /// gRPC over a Unix socket.
-    pub socket: Option<PathBuf>,
-    /// Health and metrics over HTTP.
-    pub http: Option<SocketAddr>,
-}
-
-impl Listeners {
-    /// Binds what the configuration names; port 0 takes any free port.
-    pub async fn bind(config: &Config) -> Result<Listeners> {
-        let tcp = |key: &'static str, address: SocketAddr| async move {
-            listen(key, address).await.map_err(|error| {
-                Error::Internal(format!("cannot listen on {address} ({key}): {error}; choose another address or port"))
-            })
-        };
-        let grpc = tcp("server.address", config.server.address).await?;
-        let http = match config.http.enabled {
-            true => Some(tcp("http.address", config.http.address).await?),
-            false => None,
-        };
-        let socket = config.server.socket.as_deref().map(bind_socket).transpose()?;
-        Ok(Listeners { grpc, socket, http })
-    }
-
-    /// The addresses that were bound.
-    pub fn addresses(&self) -> Result<Addresses> {
-        let address = |listener: &TcpListener| {
-            listener.local_addr().map_err(|error| Error::Internal(format!("a listener has no address: {error}")))
-        };
-        Ok(Addresses {
-            grpc: address(&self.grpc)?,
-            socket: self.socket.as_ref().map(|socket| socket.file.0.clone()),
-            http: self.http.as_ref().map(address).transpose()?,
-        })
-    }
-}
-
-/// Listens as soon as the address is free. A server that was just killed keeps its own for as long as the system takes to
-/// put away its memory, and whoever restarts it is there first.
-async fn listen(key: &'static str, address: SocketAddr) -> std::io::Result<TcpListener> {
-    let patience = Instant::now() + LISTEN_PATIENCE;
-    let mut told = false;
-    loop {
-        match TcpListener::bind(address).await {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < patience => {
-                if !told {
-                    tracing::warn!(%address, key, "somebody listens there already; waiting a moment for them to go");
-                    told = true;
-                }
-                tokio::time::sleep(LISTEN_PAUSE).await;
-            }
-            done => return done,
-        }
-    }
-}
-
-fn bind_socket(path: &Path) -> Result<Socket> {
-    let refuse = |error: std::io::Error| {
-        Error::Internal(format!("cannot listen on {} (server.socket): {error}; choose another path", path.display()))
-    };
-    // A socket that a killed server left behind: nobody answers on it.
-    if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
-        std::fs::remove_file(path).map_err(refuse)?;
-    }
-    let listener = UnixListener::bind(path).map_err(refuse)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(refuse)?;
-    Ok(Socket { listener, file: SocketFile(path.to_owned()) })
-}
 
 /// Runs a server until `shutdown` resolves and everything is put away. `ready` is called once it
 /// answers.
@@ -188,17 +89,18 @@ pub async fn run(
     // Two steps down: first nobody new comes in, then those who are in are sent away.
     let (drain, drained) = watch::channel(false);
     let (dismiss, dismissed) = watch::channel(false);
+    let room = Room::new(descriptors::connections(config.server.max_connections), metrics.connections().clone());
     let mut serving = tokio::task::JoinSet::new();
     {
         let server = server.clone();
         let incoming = TcpIncoming::from(listeners.grpc).with_nodelay(Some(true));
-        let incoming = Accept::new(incoming, until_stopped(drained.clone()));
+        let incoming = Accept::new(incoming, until_stopped(drained.clone()), room.clone());
         let shutdown = until_stopped(dismissed.clone());
         serving.spawn(async move { server.serve(incoming, shutdown).await });
     }
     let (socket, _socket_file) = listeners.socket.map(|socket| (socket.listener, socket.file)).unzip();
     if let Some(listener) = socket {
-        let incoming = Accept::new(UnixListenerStream::new(listener), until_stopped(drained));
+        let incoming = Accept::new(UnixListenerStream::new(listener), until_stopped(drained), room);
         let shutdown = until_stopped(dismissed);
         serving.spawn(async move { server.serve(incoming, shutdown).await });
     }

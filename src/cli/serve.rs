@@ -57,6 +57,7 @@ pub fn run(args: ServeArgs, global: Global) -> Result<ExitCode, Failure> {
     let flags = flags.into_iter().flatten().chain(server_flags(&global)).collect();
     let loaded = load(&Sources { file: global.config, environment: Environment::of_process(), flags })?;
     logging::start(&loaded.config.log).map_err(|error| Failure::local("logging could not start", error))?;
+    app::raise_descriptors();
     // A guest that computes keeps its worker for a few milliseconds before it moves to a thread of the engine.
     // With the usual interval of 61 such turns, a rush of them would keep sockets and timers waiting.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(8).build();

@@ -66,6 +66,8 @@ pub struct ServerSection {
     /// Largest message accepted, in bytes.
     #[serde(with = "forms::size")]
     pub max_message: u64,
+    /// Connections at the same time, of all listeners together.
+    pub max_connections: u32,
     /// How long running executions may go on when the server shuts down.
     #[serde(with = "forms::duration")]
     pub drain_timeout: Duration,
@@ -77,6 +79,7 @@ impl Default for ServerSection {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 9800)),
             socket: None,
             max_message: 20 * MIB,
+            max_connections: 4096,
             drain_timeout: Duration::from_secs(10),
         }
     }

@@ -90,6 +90,7 @@ impl Rules {
             );
         }
         self.size("server.max_message", server.max_message, SMALLEST_MESSAGE, GIB);
+        self.count("server.max_connections", server.max_connections.into(), 1, 1_000_000);
         self.duration("server.drain_timeout", server.drain_timeout, Duration::ZERO, HOUR);
         if config.http.enabled && config.http.address == server.address && server.address.port() != 0 {
             self.refuse(

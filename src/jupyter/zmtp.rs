@@ -79,6 +79,18 @@ where
     Ok((reader, writer))
 }
 
+/// The side that hears, of a stream without a greeting.
+#[cfg(any(test, fuzzing))]
+pub(super) fn reader<S: AsyncRead + AsyncWrite>(stream: S) -> Reader<S> {
+    Reader { stream: tokio::io::split(stream).0, buffer: BytesMut::new() }
+}
+
+/// The side that says, of a stream without a greeting.
+#[cfg(fuzzing)]
+pub(super) fn writer<S: AsyncRead + AsyncWrite>(stream: S) -> Writer<S> {
+    Writer { stream: tokio::io::split(stream).1 }
+}
+
 fn ready(kind: Kind, identity: &str) -> Bytes {
     let kind: &[u8] = match kind {
         Kind::Dealer => b"DEALER",
@@ -257,8 +269,7 @@ mod tests {
                 let (ours, mut theirs) = duplex(1 << 20);
                 theirs.write_all(&bytes).await.unwrap();
                 drop(theirs);
-                let (stream, _writer) = tokio::io::split(ours);
-                let mut reader = Reader { stream, buffer: BytesMut::new() };
+                let mut reader = reader(ours);
                 while reader.next().await.is_ok() {}
             });
         }

@@ -17,6 +17,7 @@ mod status;
 mod stream;
 mod system;
 mod tools;
+mod trailers;
 mod unbuilt;
 
 pub use edge::{Method, RpcObserver, methods};

@@ -1,5 +1,6 @@
 //! The only maker of gRPC statuses: one match over the domain's error, without a wildcard.
 
+use super::trailers;
 use crate::domain::file::FileFault;
 use crate::error::{Error, PoolError, Violation};
 use std::collections::HashMap;
@@ -257,7 +258,15 @@ pub fn status(error: Error) -> Status {
         }
     };
     details.set_error_info(reason.name(), DOMAIN, metadata);
-    Status::with_error_details(code, message, details)
+    let whole = Status::with_error_details(code, message, details);
+    if trailers::fit(whole.message(), whole.details()) {
+        return whole;
+    }
+    let details = whole.get_error_details();
+    trailers::shorter(whole.message(), &details)
+        .map(|(message, details)| Status::with_error_details(code, message, details))
+        .find(|status| trailers::fit(status.message(), status.details()))
+        .unwrap_or_else(|| Status::new(code, ""))
 }
 
 /// How tonic says that a message was larger than its limit. It refuses such a message before a handler

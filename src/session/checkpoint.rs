@@ -169,6 +169,14 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
 }
 
 fn write_file(path: &Path, heading: &Heading, frozen: &Frozen) -> io::Result<(u64, [u8; 32])> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let written = write(&mut file, heading, frozen)?;
+    file.sync_all()?;
+    Ok(written)
+}
+
+/// Writes a state in its form: bytes, and their digest.
+fn write(out: &mut impl Write, heading: &Heading, frozen: &Frozen) -> io::Result<(u64, [u8; 32])> {
     let plain = body(frozen);
     let compressed = lz4_flex::block::compress(&plain);
     let (flag, stored) = if compressed.len() < plain.len() { (FLAG_COMPRESSED, &compressed) } else { (0, &plain) };
@@ -183,11 +191,9 @@ fn write_file(path: &Path, heading: &Heading, frozen: &Frozen) -> io::Result<(u6
     header.extend_from_slice(&(plain.len() as u64).to_le_bytes());
     header.extend_from_slice(&(stored.len() as u64).to_le_bytes());
     let digest: [u8; 32] = Sha256::new().chain_update(&header).chain_update(stored).finalize().into();
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(&header)?;
-    file.write_all(stored)?;
-    file.write_all(&digest)?;
-    file.sync_all()?;
+    out.write_all(&header)?;
+    out.write_all(stored)?;
+    out.write_all(&digest)?;
     Ok(((HEADER + stored.len() + DIGEST) as u64, digest))
 }
 
@@ -251,6 +257,29 @@ fn decode(bytes: &Bytes, record: &FileRecord) -> Result<(Heading, Frozen), Strin
         Some((FORMAT, flags, heading, frozen)) if flags & !(FLAG_WHOLE | FLAG_COMPRESSED) == 0 => Ok((heading, frozen)),
         Some((format, ..)) => Err(format!("has format {format}; this build reads {FORMAT}")),
         None => Err("is no checkpoint".into()),
+    }
+}
+
+/// What the fuzz target needs: the form of files, with a digest that is right.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::*;
+
+    /// The state in bytes that are followed by their digest.
+    pub fn decode(content: &[u8]) -> Result<(Heading, Frozen), String> {
+        let digest: [u8; 32] = Sha256::digest(content).into();
+        let bytes = Bytes::from([content, &digest].concat());
+        let record = FileRecord { name: "fuzz".into(), size: bytes.len() as u64, digest, whole: true };
+        super::decode(&bytes, &record)
+    }
+
+    /// A state in its form, without the digest.
+    pub fn encode(heading: &Heading, frozen: &Frozen) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let (size, _) = write(&mut bytes, heading, frozen).expect("a vector takes everything");
+        assert_eq!(size, bytes.len() as u64);
+        bytes.truncate(bytes.len() - DIGEST);
+        bytes
     }
 }
 

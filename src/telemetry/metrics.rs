@@ -4,9 +4,11 @@
 //! that exist. Nothing a client makes up becomes a label. Whoever counts often holds a handle
 //! ([`RpcMetrics`], [`ToolMetrics`]) and looks up no label.
 
+mod connections;
 mod containers;
 mod pools;
 
+pub use connections::ConnectionMetrics;
 pub use containers::ContainerMetrics;
 pub use pools::PoolMetrics;
 
@@ -83,6 +85,7 @@ pub struct Metrics {
     journal_dropped_bytes: IntCounter,
     store_commit_seconds: Histogram,
     sessions: [IntGauge; 3],
+    connections: ConnectionMetrics,
     containers: ContainerMetrics,
     pools: PoolMetrics,
     pool_counts: OnceLock<Source<PoolCounts>>,
@@ -199,6 +202,7 @@ impl Metrics {
                 make.gauge("casemate_sessions_memory_bytes", "Memory of all sessions now, in bytes."),
                 make.gauge("casemate_sessions_checkpoint_bytes", "Checkpoints of all sessions on disk now, in bytes."),
             ],
+            connections: ConnectionMetrics::new(&make),
             containers: ContainerMetrics::new(&make),
             pools: PoolMetrics::new(&make),
             pool_counts: OnceLock::new(),
@@ -254,6 +258,11 @@ impl Metrics {
                 let _ = self.tool_executions.remove_label_values(&[name, state.name()]);
             }
         }
+    }
+
+    /// What is counted of connections.
+    pub fn connections(&self) -> &ConnectionMetrics {
+        &self.connections
     }
 
     /// An execution ended. The counter of its tool moves only while the tool exists.

@@ -5,4 +5,4 @@ pub mod metrics;
 mod observers;
 mod process;
 
-pub use metrics::{Metrics, ModuleReadings, Readings, RpcMetrics, ToolMetrics};
+pub use metrics::{ConnectionMetrics, Metrics, ModuleReadings, Readings, RpcMetrics, ToolMetrics};

@@ -4,6 +4,7 @@ use crate::harness::reason;
 use crate::kit::{EMPTY, House, ask, docker, image, sh, without_command};
 use casemate::proto::v1;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -74,9 +75,14 @@ async fn a_network_past_the_gate_is_the_operators_to_give() {
     assert_eq!((error.code(), &*reason(&error)), (Code::PermissionDenied, "POLICY_DENIED"), "{error:?}");
     assert!(error.message().contains("containers.allow_direct"), "{error:?}");
 
-    // Somebody who listens on Docker's bridge, as seen from the host.
-    let gateway = ask(&["network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"]);
-    let listener = std::net::TcpListener::bind((gateway.trim(), 0)).unwrap();
+    let house = House::with("allow_direct = true").await;
+    let container = house.spawn(direct()).await.unwrap();
+    // Somebody who listens on Docker's bridge, where the container's packets go. Docker itself does not always know.
+    let routes = house.run(&container.id, "cat /proc/net/route").await.text();
+    let gateway = routes.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let gateway = gateway.filter(|line| line.get(1) == Some(&"00000000")).find_map(|line| line.get(2).copied());
+    let gateway = u32::from_str_radix(gateway.unwrap_or_else(|| panic!("{routes}")), 16).unwrap();
+    let listener = std::net::TcpListener::bind((Ipv4Addr::from(gateway.to_ne_bytes()), 0)).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -84,8 +90,6 @@ async fn a_network_past_the_gate_is_the_operators_to_give() {
         }
     });
     let call = format!("ls /sys/class/net; nc {} {} < /dev/null", address.ip(), address.port());
-    let house = House::with("allow_direct = true").await;
-    let container = house.spawn(direct()).await.unwrap();
     let ran = house.run(&container.id, &call).await;
     assert_eq!(ran.text(), "eth0\nlo\nreached\n", "{}", String::from_utf8_lossy(&ran.stderr));
     // Who does not ask for it has none, though it could be had.

@@ -1,7 +1,7 @@
 //! Many callers, many tools, many records.
 
 use crate::guests;
-use crate::harness::{Setup, call, reason, text};
+use crate::harness::{Bearer, Server, Setup, TOKEN, call, reason, text};
 use casemate::domain::event::{Event, EventKind};
 use casemate::domain::execution::{Execution, ExecutionState, Exit, Origin, Outcome, Subject, Usage};
 use casemate::domain::id::ExecutionId;
@@ -11,9 +11,12 @@ use casemate::proto::v1;
 use casemate::store::executions::{Tally, put_counted};
 use casemate::store::{NoObserver, Store};
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -67,6 +70,87 @@ async fn of_two_hundred_callers_over_a_limit_of_ten_ten_are_served_and_all_are_a
     for answer in again.join_all().await {
         assert_eq!(text(&answer.unwrap().into_inner()), "{}");
     }
+}
+
+/// Connections of somebody who has nothing to say.
+async fn silent(server: &Server, count: usize) -> Vec<TcpStream> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.push(TcpStream::connect(&server.grpc).await.unwrap());
+    }
+    all
+}
+
+fn refused(metrics: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix("casemate_connections_refused_total "));
+    line.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn connections_beyond_the_room_are_closed_and_those_that_are_there_are_served() {
+    let server = Setup::new().config("[server]\nmax_connections = 8").tool("cat", &guests::cat(), "").start().await;
+    let mut tools = server.tools().await;
+    let mut run = async || tools.execute_tool(v1::ExecuteToolRequest { call: Some(call("cat", "{}")) }).await;
+    assert_eq!(text(&run().await.unwrap().into_inner()), "{}");
+    let mut crowd = silent(&server, 20).await;
+    // Its own is the eighth.
+    let mut open = crowd.drain(..7).collect::<Vec<_>>();
+    for mut connection in crowd {
+        match connection.read_u8().await {
+            Err(error) => assert!(matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset)),
+            Ok(byte) => panic!("there was room, and the server said {byte}"),
+        }
+    }
+    assert_eq!(text(&run().await.unwrap().into_inner()), "{}");
+    let (_, metrics) = server.get("/metrics").await;
+    assert_eq!(refused(&metrics), 13);
+    assert!(metrics.contains("casemate_connections_open 8\n"), "{metrics}");
+    // Nobody waits for the rest of the crowd: one place is enough.
+    drop(open.pop());
+    let again = async || {
+        let uri = format!("http://{}", server.grpc).parse::<tonic::transport::Uri>().unwrap();
+        let channel = tonic::transport::Endpoint::from(uri).connect().await.ok()?;
+        let mut tools = v1::tools_client::ToolsClient::with_interceptor(channel, Bearer(TOKEN));
+        let request = v1::ExecuteToolRequest { call: Some(call("cat", "{}")) };
+        Some(text(&tools.execute_tool(request).await.ok()?.into_inner()))
+    };
+    let patience = Instant::now() + Duration::from_secs(20);
+    while again().await.as_deref() != Some("{}") {
+        assert!(Instant::now() < patience, "the place does not come back");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_file_descriptors_serves_those_who_are_there_and_recovers() {
+    let server = Setup::new().tool("cat", &guests::cat(), "").start().await;
+    let mut tools = server.tools().await;
+    let mut run = async || tools.execute_tool(v1::ExecuteToolRequest { call: Some(call("cat", "{}")) }).await;
+    assert_eq!(text(&run().await.unwrap().into_inner()), "{}");
+    // As if everything else had taken them. The limit is of numbers, and those in use are nearly the lowest.
+    let process = rustix::process::Pid::from_raw(server.process.id().try_into().unwrap());
+    let limit = |current| {
+        let limit = rustix::process::Rlimit { current, maximum: before_limit(process) };
+        rustix::process::prlimit(process, rustix::process::Resource::Nofile, limit).unwrap()
+    };
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.process.id())).unwrap().count() as u64;
+    let before = limit(Some(open + 10));
+    let crowd = silent(&server, 60).await;
+    for _ in 0..20 {
+        assert_eq!(text(&run().await.unwrap().into_inner()), "{}");
+    }
+    limit(before.current);
+    drop(crowd);
+    let (status, metrics) = server.get("/metrics").await;
+    assert_eq!(status, 200);
+    assert!(refused(&metrics) > 0, "{metrics}");
+    assert_eq!(text(&server.run(call("cat", "{}")).await.unwrap()), "{}");
+}
+
+/// Up to where the bound may be raised again.
+fn before_limit(process: Option<rustix::process::Pid>) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{}/limits", process.unwrap().as_raw_nonzero())).unwrap();
+    let line = text.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    line.split_whitespace().rev().nth(1).unwrap().parse().ok()
 }
 
 #[tokio::test]

@@ -35,6 +35,13 @@ def test_errors_are_exceptions_with_their_details(client, server):
     with pytest.raises(casemate.NotFound) as caught:
         client.run("no-such-tool")
     assert caught.value.reason == "TOOL_NOT_FOUND"
+    # A refusal arrives, however much of the call it could quote.
+    with pytest.raises(casemate.NotFound) as caught:
+        client.run("no-such-tool-" + "ä" * 100_000)
+    assert caught.value.reason == "TOOL_NOT_FOUND"
+    with pytest.raises(casemate.InvalidArgument) as caught:
+        client.run("echo", {f"{number}" * 50: number for number in range(2000)})
+    assert caught.value.reason == "PARAMETERS_INVALID"
     with Client(server.address, "wrong" * 10) as stranger, pytest.raises(casemate.Unauthenticated):
         stranger.run("echo", {"text": "x"})
     with Client("127.0.0.1:1", TOKEN) as nowhere, pytest.raises(casemate.Unavailable):
