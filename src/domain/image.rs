@@ -59,8 +59,14 @@ impl ImageReference {
             true => format!("{DEFAULT_GROUP}/{repository}"),
             false => repository,
         };
+        // What is left out counts as well: the whole form is a reference too.
+        check_repository(&repository)?;
         let tag = tag.or_else(|| digest.is_none().then(|| DEFAULT_TAG.to_owned()));
-        Ok(ImageReference { registry, repository, tag, digest })
+        let image = ImageReference { registry, repository, tag, digest };
+        match image.to_string().len() {
+            0..=MAX_REFERENCE => Ok(image),
+            length => Err(format!("has {length} bytes in full, as {image}; expected at most {MAX_REFERENCE}")),
+        }
     }
 }
 
@@ -258,6 +264,11 @@ mod tests {
     #[test]
     fn what_is_no_reference_is_refused() {
         let long = "a".repeat(MAX_REFERENCE + 1);
+        // Too long with what they leave out.
+        let whole = ["a".repeat(MAX_REPOSITORY - 3), format!("{}.y/{}a", "x".repeat(250), "a/".repeat(127))];
+        for text in &whole {
+            assert!(text.len() <= MAX_REFERENCE && ImageReference::parse(text).is_err(), "{text}");
+        }
         for text in [
             "",
             " ",
