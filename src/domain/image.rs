@@ -99,7 +99,8 @@ fn checked_registry(host: &str) -> Result<String, String> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let port_fits = port.is_none_or(|port| digits(port) && port.parse::<u16>().is_ok_and(|port| port > 0));
     if !name.split('.').all(label) || !port_fits {
         return Err(format!("its registry {host:?} is no host name with an optional port"));
     }
@@ -288,6 +289,7 @@ mod tests {
             "a@md5:0123",
             "x.y:99999/a",
             "x.y:/a",
+            "x.y:+1/a",
             ".x/a",
             "-.y/a",
             "a\n",
