@@ -2,10 +2,10 @@
 //! arrives, and names a field that the message has.
 #![no_main]
 
+use casemate::container::Viewer;
 use casemate::error::{Error, Reason, Result};
 use casemate::proto::v1;
 use casemate::rpc::convert;
-use casemate::tool::Viewer;
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use std::time::Duration;

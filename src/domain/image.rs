@@ -189,6 +189,9 @@ impl ImageRule {
         if name.contains('*') {
             return Err("\"*\" and \"**\" stand at the end of a repository, behind a \"/\"".into());
         }
+        if name.is_empty() || name.ends_with('/') {
+            return Err("has no name before its last \"/\"; use \"registry/**\" for all of a registry".into());
+        }
         let (registry, repository) = match name.split_once('/') {
             Some((first, rest)) if is_registry(first) => (checked_registry(first)?, rest),
             None if is_registry(name) && rest != Rest::Nothing => (checked_registry(name)?, ""),
@@ -322,7 +325,7 @@ mod tests {
         // A tag that is asked for by digest alone is not known to be that tag.
         let tagged = ImageRule::parse("python:3").unwrap();
         assert!(!tagged.allows(&ImageReference::parse(&format!("python@{DIGEST}")).unwrap()));
-        for text in ["", "*", "a*", "*/a", "a/*/b", "a:*b", "A"] {
+        for text in ["", "/**", "/*", "ghcr.io//**", "*", "a*", "*/a", "a/*/b", "a:*b", "A"] {
             assert!(ImageRule::parse(text).is_err(), "{text:?}");
         }
     }
