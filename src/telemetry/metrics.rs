@@ -6,21 +6,21 @@
 
 mod connections;
 mod containers;
+mod maker;
 mod pools;
 
 pub use connections::ConnectionMetrics;
 pub use containers::ContainerMetrics;
 pub use pools::PoolMetrics;
 
+use self::maker::{Maker, constant};
 use super::process;
 use crate::domain::container::ContainerState;
 use crate::domain::execution::{Execution, ExecutionState, Subject};
 use crate::domain::pool::PoolCounts;
 use parking_lot::{Mutex, RwLock};
-use prometheus::core::Collector;
 use prometheus::{
-    Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Counter, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -406,49 +406,6 @@ impl ToolMetrics {
             self.ended[index].inc();
         }
     }
-}
-
-/// Makes metrics and registers them.
-struct Maker<'a> {
-    registry: &'a Registry,
-}
-
-impl Maker<'_> {
-    fn register<C: Collector + Clone + 'static>(&self, metric: C) -> C {
-        constant(self.registry.register(Box::new(metric.clone())));
-        metric
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.register(constant(IntCounter::new(name, help)))
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.register(constant(IntCounterVec::new(Opts::new(name, help), labels)))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.register(constant(IntGauge::new(name, help)))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.register(constant(IntGaugeVec::new(Opts::new(name, help), labels)))
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-        self.register(constant(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))))
-    }
-
-    fn histograms(&self, name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> HistogramVec {
-        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.register(constant(HistogramVec::new(options, labels)))
-    }
-}
-
-/// Unwraps what can only fail for a name, label or bucket that is wrong in this file; every test that
-/// makes a `Metrics` would show it.
-fn constant<T>(made: prometheus::Result<T>) -> T {
-    made.expect("the metrics of this file have valid and different names")
 }
 
 #[cfg(test)]

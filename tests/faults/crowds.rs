@@ -129,7 +129,7 @@ async fn a_server_without_file_descriptors_serves_those_who_are_there_and_recove
     // As if everything else had taken them. The limit is of numbers, and those in use are nearly the lowest.
     let process = rustix::process::Pid::from_raw(server.process.id().try_into().unwrap());
     let limit = |current| {
-        let limit = rustix::process::Rlimit { current, maximum: before_limit(process) };
+        let limit = rustix::process::Rlimit { current, maximum: most_descriptors(process) };
         rustix::process::prlimit(process, rustix::process::Resource::Nofile, limit).unwrap()
     };
     let open = std::fs::read_dir(format!("/proc/{}/fd", server.process.id())).unwrap().count() as u64;
@@ -146,8 +146,8 @@ async fn a_server_without_file_descriptors_serves_those_who_are_there_and_recove
     assert_eq!(text(&server.run(call("cat", "{}")).await.unwrap()), "{}");
 }
 
-/// Up to where the bound may be raised again.
-fn before_limit(process: Option<rustix::process::Pid>) -> Option<u64> {
+/// How many file descriptors a process may be allowed.
+fn most_descriptors(process: Option<rustix::process::Pid>) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{}/limits", process.unwrap().as_raw_nonzero())).unwrap();
     let line = text.lines().find(|line| line.starts_with("Max open files")).unwrap();
     line.split_whitespace().rev().nth(1).unwrap().parse().ok()
